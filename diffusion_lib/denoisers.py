@@ -1,0 +1,102 @@
+"""The second noun: a denoiser, (x_t, t) -> estimate of E[x_0 | x_t]. Models are adapted here, so that samplers never see eps or v."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lib.exact import GaussianMixture
+from diffusion_lib.schedules import EDMSchedule, Schedule, expand
+from diffusion_lib.targets import TARGETS, convert
+from diffusion_lib.validate import check_batch_time, check_choice, check_positive, check_same_shape
+
+
+class Denoiser(Protocol):
+    """Anything that maps a noisy batch x (B, ...), its times t (B,) in [0, 1] and conditions by name to x0_hat (B, ...)."""
+
+    def __call__(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor: ...
+
+
+class NetDenoiser:
+    """A network as a denoiser: ``net(x, t, **condition)`` predicts ``target`` under ``schedule``.
+
+    net: module mapping (B, C, ...) and t (B,) to (B, C, ...), or to (B, 2C, ...) with ``learned_variance``, whose second half is
+    the position u in [-1, 1] between the log of the smallest and the largest reverse variance (Nichol & Dhariwal 2021, eq. 15,
+    with v = (u + 1) / 2). clip: if given, x0_hat is clamped to [-clip, clip], as DDPM's code does with clip = 1.
+    ValueError for an unknown target or an output of another shape; TypeError (from the net) for a condition it does not know.
+    """
+
+    def __init__(self, net: nn.Module, schedule: Schedule, target: str = "eps", learned_variance: bool = False, clip: float | None = None):
+        self.net, self.schedule, self.learned_variance = net, schedule, learned_variance
+        self.target = check_choice("target", target, TARGETS)
+        self.clip = clip if clip is None else check_positive("clip", clip)
+
+    def __call__(self, x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
+        """x0_hat (B, ...) for x (B, ...) and t (B,) or a float. One evaluation of the net."""
+        return self.predict(x, t, **condition)[0]
+
+    def predict(self, x: Tensor, t: Tensor | float, **condition: Tensor) -> tuple[Tensor, Tensor | None]:
+        """(x0_hat, fraction): fraction in [0, 1], same shape as x, with learned variance; else None. One evaluation."""
+        t = check_batch_time(t, x)
+        output = self.net(x, t, **condition).to(x.dtype)
+        fraction = None
+        if self.learned_variance:
+            if output.shape[1] != 2 * x.shape[1]:
+                raise ValueError(f"the net returned {output.shape[1]} channels; expected {2 * x.shape[1]}, prediction and variance, as learned_variance=True.")
+            output, position = output.chunk(2, dim=1)
+            fraction = ((position + 1) / 2).clamp(0.0, 1.0)
+        check_same_shape("the net's output", output, "x", x)
+        x0_hat = convert(output, x, t, self.schedule, source=self.target, to="x0")
+        return (x0_hat if self.clip is None else x0_hat.clamp(-self.clip, self.clip)), fraction
+
+
+class EDMDenoiser:
+    """EDM's preconditioned denoiser D = c_skip x + c_out F(c_in x, c_noise), for any schedule. Karras et al. 2022, eq. 7, Table 1.
+
+    net: F, called with x (B, ...) scaled to unit variance and c_noise = log(noise level) / 4, (B,). sigma_data: standard deviation
+    of the data, > 0; this is its one owner. schedule: EDMSchedule() unless given; x is first divided by alpha(t), so that
+    a variance-preserving path is the same problem at the same noise level sigma/alpha.
+    """
+
+    def __init__(self, net: nn.Module, sigma_data: float = 0.5, schedule: Schedule | None = None):
+        self.net, self.sigma_data = net, check_positive("sigma_data", sigma_data)
+        self.schedule = EDMSchedule() if schedule is None else schedule
+
+    def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(c_skip, c_out, c_in, c_noise), each of the shape of ``level`` = sigma/alpha. Karras et al. 2022, Table 1, last column."""
+        total = level**2 + self.sigma_data**2
+        return self.sigma_data**2 / total, level * self.sigma_data / total.sqrt(), 1 / total.sqrt(), level.log() / 4
+
+    def __call__(self, x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
+        """x0_hat (B, ...) for x (B, ...) and t (B,) in (0, 1] or a float. One evaluation of the net."""
+        t = check_batch_time(t, x)
+        c_skip, c_out, c_in, c_noise = self.coefficients(self.schedule.noise_level(t).to(x.dtype))
+        x = x / expand(self.schedule.alpha(t), x)
+        output = self.net(expand(c_in, x) * x, c_noise, **condition).to(x.dtype)
+        check_same_shape("the net's output", output, "x", x)
+        return expand(c_skip, x) * x + expand(c_out, x) * output
+
+
+class ExactDenoiser:
+    """The exact E[x_0 | x_t] of a Gaussian mixture under a schedule: the oracle on which every sampler is first proved.
+
+    With ``label`` (B,), component indices 0..K-1 (K means "any"), it is the exact conditional denoiser of that component.
+    """
+
+    def __init__(self, mixture: GaussianMixture, schedule: Schedule):
+        self.mixture, self.schedule = mixture, schedule
+
+    def __call__(self, x: Tensor, t: Tensor | float, label: Tensor | None = None) -> Tensor:
+        """E[x_0 | x_t = x (, component = label)], (B, D), for x (B, D) and t (B,) or a float."""
+        posterior = self.mixture.posterior(x, t, self.schedule)
+        if label is None:
+            return posterior.mean
+        row = torch.arange(len(x), device=x.device)
+        known = label < posterior.means.shape[1]
+        return torch.where(known[:, None], posterior.means[row, label.clamp(max=posterior.means.shape[1] - 1)], posterior.mean)
+
+    def variance(self, x: Tensor, t: Tensor | float) -> Tensor:
+        """Var[x_0 | x_t = x] of each coordinate, (B, D): what the optimal reverse variance needs. Bao et al. 2022, Sec. 3."""
+        return self.mixture.posterior(x, t, self.schedule).variance

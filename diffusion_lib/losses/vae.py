@@ -1,0 +1,3 @@
+"""Bounds of the variational autoencoder (chapter 1)."""
+
+__all__: list[str] = []

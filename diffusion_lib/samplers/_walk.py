@@ -1,0 +1,41 @@
+"""What all samplers share: look at the input once, ask the denoiser at one time, and return the last state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.validate import check_finite, check_grid, check_tensor
+
+
+def check_start(x: Tensor, times: Tensor) -> Tensor:
+    """Refuse a bad start ``x`` (B, ...) or a bad grid; return the grid in float64 on the CPU, where coefficients are made."""
+    check_finite("x", check_tensor("x", x))
+    if x.ndim < 2:
+        raise ValueError(f"x has shape {tuple(x.shape)}; expected a batch (B, ...): add a leading dimension with x[None].")
+    return check_grid(times).double().cpu()
+
+
+def at(t: float, x: Tensor) -> Tensor:
+    """The time ``t`` for each sample of ``x``: (B,) in its dtype, on its device."""
+    return x.new_full((x.shape[0],), t)
+
+
+def evaluate(denoiser: Denoiser, x: Tensor, t: float, condition: dict[str, Tensor] | None) -> Tensor:
+    """x0_hat at one time for the whole batch: one evaluation."""
+    return denoiser(x, at(t, x), **(condition or {}))
+
+
+def final(states: Iterable[Tensor]) -> Tensor:
+    """Run a sampler to its end and return its last state, x_0. ValueError if it holds NaN or there is no state."""
+    last = None
+    for last in states:
+        pass
+    if last is None:
+        raise ValueError("the sampler gave no state; expected a sampler that has not been run yet: call it again.")
+    if not bool(torch.isfinite(last).all()):
+        raise ValueError("the sampler ended with NaN or infinite values; expected finite states: use more steps, or a denoiser that is finite at t_max.")
+    return last

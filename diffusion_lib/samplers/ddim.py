@@ -1,0 +1,64 @@
+"""DDIM: the family of samplers that share DDPM's marginals, from deterministic (eta = 0) to ancestral (eta = 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from diffusion_lib import noise
+from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.samplers._walk import check_start, evaluate
+from diffusion_lib.schedules import Schedule
+from diffusion_lib.transitions import posterior_kernel
+from diffusion_lib.validate import check_non_negative
+
+
+def ddim_coefficients(schedule: Schedule, times: Tensor, eta: float = 0.0) -> list[tuple[float, float, float]]:
+    """For each step t -> s of a grid: (a, b, c) with x_s = a x_t + b x0_hat + c z, as plain floats.
+
+    The step x_s = alpha_s x0_hat + sqrt(sigma_s^2 - c^2) eps_hat + c z with eps_hat = (x_t - alpha_t x0_hat) / sigma_t and
+    c = eta * (the posterior's standard deviation). Song et al. 2021 (DDIM), eqs. 12 and 16.
+    """
+    t, s = times[:-1], times[1:]
+    _, _, posterior = posterior_kernel(schedule, s, t)
+    added = eta**2 * posterior
+    a = (schedule.sigma(s) ** 2 - added).clamp(min=0.0).sqrt() / schedule.sigma(t)
+    b = schedule.alpha(s) - a * schedule.alpha(t)
+    return list(zip(a.tolist(), b.tolist(), added.sqrt().tolist(), strict=True))
+
+
+def ddim_step(x: Tensor, x0_hat: Tensor, a: float, b: float, c: float, generator: torch.Generator | None = None) -> Tensor:
+    """x_s = a x_t + b x0_hat + c z, with z ~ N(0, I) drawn only where c > 0."""
+    x = a * x + b * x0_hat
+    return x + c * noise.randn_like(x, generator) if c > 0 else x
+
+
+def ddim(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x: Tensor,
+    times: Tensor,
+    *,
+    eta: float = 0.0,
+    generator: torch.Generator | None = None,
+    condition: dict[str, Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """DDIM from x_T = ``x`` (B, ...) over a decreasing grid ``times`` (N + 1,): yields N + 1 states, x_T first.
+
+    eta >= 0 scales the noise of each step: 0 is deterministic, 1 is ancestral sampling with the posterior variance. eta is at most
+    sqrt(sigma_s^2 / posterior variance) in any step, which 1 never exceeds. Order 1 in the step of the noise level (eta = 0);
+    N evaluations. ValueError for a bad grid, a NaN in x or a negative eta.
+    """
+    times = check_start(x, times)
+    check_non_negative("eta", eta)
+    return _walk(denoiser, x, times.tolist(), ddim_coefficients(schedule, times, eta), generator, condition)
+
+
+@torch.no_grad()
+def _walk(denoiser, x, times, coefficients, generator, condition) -> Iterator[Tensor]:
+    yield x
+    for t, (a, b, c) in zip(times, coefficients, strict=False):
+        x = ddim_step(x, evaluate(denoiser, x, t, condition), a, b, c, generator)
+        yield x
