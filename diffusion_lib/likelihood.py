@@ -72,12 +72,8 @@ def elbo(
             x0_hat = denoiser(x, at(t, x), **condition)
         if variance == "optimal":
             data_variance = denoiser.variance(x, at(t, x))
-        s_batch, t_batch = (torch.full((x0.shape[0],), value, dtype=torch.float64, device=x0.device) for value in (s, t))
-        terms.append(
-            bound_term(
-                x0, x, x0_hat, s_batch, t_batch, schedule, variance=variance, fraction=fraction, data_variance=data_variance, decoder=decoder, bins=bins
-            )
-        )
+        options = {"variance": variance, "fraction": fraction, "data_variance": data_variance, "decoder": decoder, "bins": bins}
+        terms.append(bound_term(x0, x, x0_hat, s, t, schedule, **options))
     diffusion = torch.stack(terms[:-1]) if len(terms) > 1 else x0.new_zeros(0, x0.shape[0])
     return Bound(prior_term(x0, schedule), diffusion, terms[-1])
 

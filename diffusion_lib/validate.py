@@ -73,10 +73,13 @@ def check_finite(name: str, value: Tensor) -> Tensor:
 
 
 def check_time(t: Tensor | float, name: str = "t") -> Tensor:
-    """Return ``t`` as a floating-point tensor if all of it lies in [0, 1] (values looked at on the CPU only)."""
-    t = torch.as_tensor(t)
+    """Return ``t`` as a floating-point tensor if all of it lies in [0, 1] (values looked at on the CPU only).
+
+    A Python number becomes a 0-d float64 tensor: exact, and it never changes the dtype of what it multiplies.
+    """
+    t = torch.as_tensor(t) if isinstance(t, Tensor) else torch.as_tensor(t, dtype=torch.float64)
     if not t.is_floating_point():
-        t = t.to(torch.get_default_dtype())
+        t = t.double()
     if t.device.type == "cpu" and t.numel() and not bool(((t >= 0) & (t <= 1)).all()):
         raise ValueError(
             f"{name} spans [{float(t.min()):.4g}, {float(t.max()):.4g}]; expected times in [0, 1] with 0 = data: "
@@ -87,9 +90,10 @@ def check_time(t: Tensor | float, name: str = "t") -> Tensor:
 
 def check_batch_time(t: Tensor, x: Tensor) -> Tensor:
     """Return ``t`` as shape (B,) for a batch ``x`` (B, ...): a float or a 0-d tensor is spread over the batch."""
-    t = check_time(t).to(device=x.device)
+    t = check_time(t)
     if t.ndim == 0:
-        return t.to(x.dtype).expand(x.shape[0])
+        return t.to(device=x.device, dtype=x.dtype).expand(x.shape[0])
+    t = t.to(x.device)
     if t.shape != x.shape[:1]:
         raise ValueError(f"t has shape {tuple(t.shape)} and x has shape {tuple(x.shape)}; expected one time per sample: t of shape ({x.shape[0]},).")
     return t

@@ -30,8 +30,8 @@ def bound_term(
     x0: Tensor,
     x: Tensor,
     x0_hat: Tensor,
-    s: Tensor,
-    t: Tensor,
+    s: Tensor | float,
+    t: Tensor | float,
     schedule: Schedule,
     *,
     variance: str = "posterior",
@@ -40,7 +40,7 @@ def bound_term(
     decoder: str = "gaussian",
     bins: int = 256,
 ) -> Tensor:
-    """One term of the bound in nats, (B,), for x_t = ``x`` at times t and the step down to s < t, both (B,).
+    """One term of the bound in nats, (B,), for x_t = ``x`` at times t and the step down to s < t, both (B,) or floats.
 
     Where s > 0 it is KL( q(x_s | x_t, x_0) || p(x_s | x_t) ); where s = 0 it is -log p(x_0 | x_t), with a Gaussian density or the
     probability of a bin of width 2 / (bins - 1). variance, fraction, data_variance: see ``transitions.reverse_kernel``.
@@ -49,7 +49,7 @@ def bound_term(
     check_choice("decoder", decoder, DECODERS)
     mean, log_var = reverse_kernel(x0_hat, x, s, t, schedule, variance, fraction, data_variance)
     c_x0, c_xt, posterior = posterior_kernel(schedule, s, t)
-    last = expand((s == 0).to(x.dtype), x) > 0
+    last = expand((torch.as_tensor(s) == 0).to(x.dtype), x) > 0
     # At s = 0 the posterior is a point: put the model's own variance in its place, so that the unused branch stays finite.
     log_var_q = torch.where(last, log_var, expand(torch.where(posterior > 0, posterior, 1.0).log(), x))
     divergence = gaussian_kl(expand(c_x0, x) * x0 + expand(c_xt, x) * x, log_var_q, mean, log_var)
