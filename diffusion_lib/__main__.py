@@ -1,0 +1,8 @@
+"""``python -m diffusion_lib train | sample | evaluate | info``."""
+
+import sys
+
+from diffusion_lib.commands import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Measure a model's samples against real pictures, training and held out.
+
+python -m diffusion_lib evaluate digits-ddpm --json
+
+Fréchet distance on named features, beside the floor that unseen real pictures reach at the same size; precision and recall;
+the nearest-neighbour check for memorisation; for the digits, how often a classifier sees the class that was asked for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffusion_lib import metrics
+from diffusion_lib.commands.common import SAMPLERS, Data, draw, open_data, open_model
+from diffusion_lib.features import digit_features, digit_scores
+
+COMPONENTS = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of ``evaluate``."""
+    parser.add_argument("model", help="a shipped model (see info) or the path of your own")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    parser.add_argument("--groups", type=int, default=4, help="samples, in units of the held-out set's size (default 4)")
+    parser.add_argument("--most", type=int, default=2000, help="most held-out pictures to use (default 2000)")
+    parser.add_argument("--steps", type=int, default=50, help="network evaluations for each picture (default 50)")
+    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--data", help="the data set to compare with (default: the card's)")
+    parser.add_argument("--device", help="cpu, cuda, ... (default cpu)")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Draw, measure, print."""
+    net, card = open_model(options.model, options.device)
+    name = options.data or card.get("data", {}).get("name")
+    if name is None:
+        raise ValueError(f"The card of {options.model} names no data set; expected one to compare with: pass --data.")
+    shape = card.get("shape", [None] * 3)
+    is_folder = name not in ("digits", "mnist", "fashion-mnist", "cifar10")
+    data = open_data(name, shape[1] if is_folder else None, shape[0] if is_folder else None)
+    result = measure(net, card, data, name, groups=options.groups, most=options.most, steps=options.steps,
+                     sampler=options.sampler, seed=options.seed)
+    if options.json:
+        print(json.dumps(result, indent=2))
+        return
+    for key, value in result.items():
+        print(f"{key:24} {value}")
+
+
+def measure(net: torch.nn.Module, card: dict[str, Any], data: Data, name: str, *, groups: int = 4, most: int = 2000, steps: int = 50,
+            sampler: str = "ddim", seed: int = 0) -> dict[str, Any]:
+    """The metrics as JSON values; each "*_se" is one standard error.
+
+    ``groups`` sets of samples are drawn, each as large as the held-out set and with its labels, so that samples and held-out
+    pictures are at the same distance of the training set by sample size alone.
+    """
+    held_out, labels = data.held_out[:most], data.held_out_labels[:most]
+    if len(held_out) < 8:
+        raise ValueError(f"{name} has {len(held_out)} held-out pictures; expected at least 8 to measure against: "
+                         "use 40 pictures or more, of which every fifth is held out.")
+    asked = labels.repeat(groups) if card["config"].get("classes") else None
+    samples = draw(net, card, len(held_out) * groups, steps=steps, sampler=sampler, seed=seed, label=asked)
+    title, features = extractor(name, data.train, len(held_out))
+    real, unseen, drawn = features(data.train), features(held_out), features(samples).split(len(held_out))
+    distances = torch.tensor([metrics.frechet_distance(group, real) for group in drawn], dtype=torch.float64)
+    floor = metrics.frechet_distance(unseen, real)
+    pairs = torch.tensor([metrics.precision_recall(unseen, group) for group in drawn], dtype=torch.float64)
+    copies = metrics.memorisation_ratio(samples, data.train, held_out, generator=torch.Generator().manual_seed(seed))
+    result = {
+        "samples": len(samples), "groups": groups, "real_train": len(real), "real_held_out": len(unseen),
+        "sampler": sampler, "network_evaluations": steps, "seed": seed, "features": title,
+        "frechet": float(distances.mean()), "frechet_se": _se(distances), "frechet_floor": floor,
+        "frechet_ratio": float(distances.mean()) / floor if floor else None,
+        "precision": float(pairs[:, 0].mean()), "precision_se": _se(pairs[:, 0]),
+        "recall": float(pairs[:, 1].mean()), "recall_se": _se(pairs[:, 1]),
+        "nearest_neighbour_ratio": copies.value, "nearest_neighbour_ratio_se": copies.se,
+        "memorises": bool(copies.value + 3 * copies.se < 0.8),
+    }
+    if name == "digits" and asked is not None:
+        seen = metrics.accuracy(digit_scores(samples), asked)
+        result |= {"accuracy": seen.value, "accuracy_se": seen.se, "accuracy_on_real": metrics.accuracy(digit_scores(held_out), labels).value}
+    return {key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()}
+
+
+def extractor(name: str, train: Tensor, held_out: int) -> tuple[str, Any]:
+    """(name of the features, pictures -> features): a classifier's for the digits, else principal components of the training pixels."""
+    if name == "digits":
+        return "digits-classifier: 32 numbers before its last layer", digit_features
+    flat = train.flatten(1).double()
+    mean = flat.mean(0)
+    count = min(COMPONENTS, held_out // 2, flat.shape[1])
+    axes = torch.linalg.eigh(torch.cov(flat.T)).eigenvectors[:, -count:]                # (C H W, count)
+    return f"the first {count} principal components of the training pixels", lambda x: (x.flatten(1).double() - mean) @ axes
+
+
+def _se(values: Tensor) -> float | None:
+    return float(values.std() / len(values) ** 0.5) if len(values) > 1 else None
