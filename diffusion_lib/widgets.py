@@ -17,9 +17,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from diffusion_lib.plotting.style import shrink, to_png
+from diffusion_lib.plotting.style import Figure, shrink, to_png
 
 MOST_BYTES = 1_500_000      # of a static twin, all frames together
 FRAME_DPI = 100

@@ -89,17 +89,16 @@ def _rows(name, n=12):
 
 
 @pytest.fixture
-def hub_file(tmp_path, monkeypatch):
+def hub_file(tmp_path):
     """Write a parquet file in the hub's form and return its path and the pixels."""
     pytest.importorskip("datasets", reason="the extra [data] is not installed")
-    pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
 
     def write(name, column="image", **changes):
         pixels, rows, labels = _rows(changes.pop("of", name))
         table = pyarrow.table({column: rows, "label": labels})
         path = tmp_path / f"{name}.parquet"
-        pyarrow.parquet.write_table(table, path)
+        parquet.write_table(table, path)
         return path, pixels, labels
 
     return write

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import importlib.util
 import re
 import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,21 +161,29 @@ def test_glossary():
         assert re.search(r"\[[^\]]+\]\([^)]+\)", definition), f"the entry {term!r} points nowhere"
 
 
+def landing_tool() -> types.ModuleType:
+    spec = importlib.util.spec_from_file_location("landing", ROOT / "tools" / "landing.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_strip_shows_each_executed_chapter():
+    """book/_static/chain_NN.png is the first figure of chapter NN as executed, and the landing page shows it."""
+    index = (ROOT / "book" / "index.md").read_text(encoding="utf-8")
+    for path, content in landing_tool().chapter_pictures().items():
+        assert path.exists() and path.read_bytes() == content, f"{path.name} is out of date; run: python tools/landing.py"
+        assert f"_static/{path.name}" in index, f"book/index.md has no card for {path.name}"
+
+
 def test_landing_animation():
     """Small, self-contained, deterministic: the fragment is what tools/landing.py makes from the library today."""
-    import base64
-    import importlib.util
-
-    import numpy as np
-
     path = ROOT / "book" / "_static" / "landing.html"
     fragment = path.read_text(encoding="utf-8")
     assert len(fragment.encode()) < 300_000
     assert not re.search(r"""(src|href)=["']?https?:""", fragment), "the animation must work offline"
     assert 'type="range"' in fragment and "<button" in fragment and "aria-label" in fragment
-    spec = importlib.util.spec_from_file_location("landing", ROOT / "tools" / "landing.py")
-    landing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(landing)
+    landing = landing_tool()
     stored = np.frombuffer(base64.b64decode(re.search(r'data-paths="([^"]+)"', fragment)[1]), dtype="<i2")
     made = landing.quantise(landing.trajectories())
     assert stored.size == made.size

@@ -83,7 +83,7 @@ def test_it_learns_the_best_denoiser_of_a_mixture():
     mixture = GaussianMixture(torch.tensor([0.5, 0.5], dtype=torch.float64), torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64),
                               torch.tensor([0.04, 0.04], dtype=torch.float64))
     g, schedule = torch.Generator().manual_seed(0), CosineSchedule()
-    done = run(400, net=MLP(dim=2, width=64, depth=2), loss=DenoisingLoss(schedule, target="x0"), lr=3e-3, cooldown=0.5, warmup=20,
+    done = run(300, net=MLP(dim=2, width=64, depth=2), loss=DenoisingLoss(schedule, target="x0"), lr=3e-3, cooldown=0.5, warmup=20,
                batches=Batches(mixture.sample(4000, g).float(), batch_size=128))
     x0, t = mixture.sample(4000, g), torch.full((4000,), 0.5, dtype=torch.float64)
     x = diffuse(x0, torch.randn(x0.shape, generator=g, dtype=x0.dtype), t, schedule)
@@ -118,7 +118,7 @@ def test_resume_is_exact_with_a_shorter_first_part(tmp_path):
 
 def test_resume_restores_what_importance_sampling_has_learned(tmp_path):
     def loss():
-        return DenoisingLoss(DiscreteSchedule.from_name("linear", 8), times=ImportanceTimes(8, history=2))
+        return DenoisingLoss(DiscreteSchedule.from_name("cosine", 8), times=ImportanceTimes(8, history=2))
     whole = run(30, loss=loss())
     run(20, loss=loss(), checkpoint=tmp_path)
     assert whole.losses.equal(run(30, loss=loss(), checkpoint=tmp_path).losses)
@@ -151,7 +151,7 @@ def test_forms_of_a_batch(kind):
 
 def test_ema_is_the_average_by_hand():
     net = nn.Linear(1, 1, bias=False)
-    average, by_hand = EMA(net, 0.9), float(net.weight)
+    average, by_hand = EMA(net, 0.9), float(net.weight.detach())
     for step in range(1, 200):
         with torch.no_grad():
             net.weight.fill_(float(step))
@@ -169,7 +169,6 @@ def test_clip_bounds_the_gradient():
     def loss(module, x0, *, generator=None):
         return 1e3 * module(x0).square().mean()
 
-    net.register_full_backward_hook(lambda *_: None)
     run(3, net=net, loss=loss, clip=0.5, ema=None, batches=[points(8)],
         on_step=lambda *_: seen.append(torch.cat([p.grad.flatten() for p in net.parameters()]).norm()))
     assert all(norm <= 0.5 * (1 + 1e-5) for norm in seen) and len(seen) == 3
@@ -193,7 +192,7 @@ def test_auto_precision_is_the_faster_one_and_is_remembered(monkeypatch):
 
     monkeypatch.setattr(precision, "_measured", {})
     clock = iter([0.0, 9.0] + [0.0, 1.0] * 3 + [0.0, 9.0] + [0.0, 0.5] * 3)
-    monkeypatch.setattr(precision.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(precision, "clock", lambda: next(clock))
     net, x0 = fresh(), points(8)
     assert faster_precision(net, LOSS, x0) == "bf16"
     assert faster_precision(net, LOSS, x0) == "bf16"            # the clock has run out: it did not measure again
@@ -243,9 +242,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
 
 
 def test_the_bar_is_hidden_where_nobody_sees_it(capsys, monkeypatch):
-    run(3, progress=True)
-    assert capsys.readouterr().err == ""
-    monkeypatch.setenv("DIFFUSION_STATIC", "1")
+    monkeypatch.setenv("DIFFUSION_STATIC", "1")                 # what the tools set that execute the chapters
     run(3, progress=True)
     assert capsys.readouterr().err == ""
     run(3, progress="always")
@@ -256,7 +253,7 @@ def test_the_bar_is_hidden_where_nobody_sees_it(capsys, monkeypatch):
 def test_two_processes_are_one_with_the_doubled_batch(tmp_path):
     script = Path(__file__).parent / "faults" / "two_processes.py"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
     for command, name, batch in ((launch, "two", 8), ([sys.executable], "one", 16)):
         ran = subprocess.run([*command, script, tmp_path / f"{name}.safetensors", str(batch)], capture_output=True, text=True,

@@ -22,7 +22,8 @@ from diffusion_lib.checkpoints import command_line, hardware, save, write_atomic
 from diffusion_lib.commands.common import SCHEDULES, Data, draw, open_data
 from diffusion_lib.commands.evaluate import measure
 from diffusion_lib.commands.sample import labels_for
-from diffusion_lib.losses import DenoisingLoss
+from diffusion_lib.data.digits import LEVELS as DIGIT_LEVELS
+from diffusion_lib.losses import DenoisingLoss, HybridLoss
 from diffusion_lib.losses.times import UniformTimes
 from diffusion_lib.losses.weights import WEIGHTS
 from diffusion_lib.nets import UNet, parameter_count
@@ -46,6 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--schedule", default="cosine", help=", ".join(SCHEDULES))
     parser.add_argument("--target", default="eps", help=", ".join(TARGETS))
     parser.add_argument("--weight", default="simple", help=", ".join(WEIGHTS))
+    parser.add_argument("--learned-variance", action="store_true",
+                        help="learn the reverse variance too, by Improved DDPM's hybrid loss (needs a ddpm- schedule)")
     parser.add_argument("--no-labels", action="store_true", help="ignore the classes")
     parser.add_argument("--label-dropout", type=float, default=0.1, help="share of labels dropped, for guidance (default 0.1)")
     parser.add_argument("--width", type=int, help="channels of the U-Net's first level (default: the profile's)")
@@ -78,10 +81,15 @@ def run(options: argparse.Namespace) -> None:
     shape = list(data.train.shape[1:])
     schedule = SCHEDULES[options.schedule]()
     times = None if isinstance(schedule, DiscreteSchedule) else UniformTimes(t_max=schedule.t_max, stratified=True)
-    loss = DenoisingLoss(schedule, options.target, options.weight, times, options.label_dropout if classes else 0.0)
+    dropout = options.label_dropout if classes else 0.0
+    if options.learned_variance:
+        levels = DIGIT_LEVELS if options.data == "digits" else 256
+        loss = HybridLoss(schedule, options.target, decoder="discretized", bins=levels, label_dropout=dropout)
+    else:
+        loss = DenoisingLoss(schedule, options.target, options.weight, times, dropout)
     torch.manual_seed(options.seed)
     net = UNet(shape[0], options.width or settings.width, options.multipliers or settings.multipliers, options.blocks,
-               classes=classes, dropout=options.dropout)
+               classes=classes, learned_variance=options.learned_variance, dropout=options.dropout)
     batches = Batches(data.train, data.labels if classes else None, batch_size=options.batch_size or settings.batch_size, seed=options.seed)
     folder = Path(options.out)
     processes = Processes(options.device)

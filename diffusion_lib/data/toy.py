@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -58,7 +58,7 @@ SETS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {           # name: 
 }
 
 
-@lru_cache(maxsize=None)
+@cache
 def _moments(name: str) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (2,) of a set's population, by the midpoint rule on a 960 x 960 grid of its two uniforms."""
     curve, noise = SETS[name]

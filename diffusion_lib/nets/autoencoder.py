@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from diffusion_lib import noise
 from diffusion_lib.validate import check_count, check_tensor
 
 
@@ -45,8 +46,7 @@ class _GaussianVAE(nn.Module):
 
         Kingma & Welling 2014, section 2.4.
         """
-        eps = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
-        return mean + (0.5 * log_var).exp() * eps
+        return mean + (0.5 * log_var).exp() * noise.randn_like(mean, generator)
 
     def forward(self, x: Tensor, generator: torch.Generator | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Encode, draw one z, decode: x (B, *data_shape) -> reconstruction like x, mean and log_var (B, latent)."""

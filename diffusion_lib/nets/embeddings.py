@@ -45,7 +45,7 @@ def _check_even(name: str, value: int) -> int:
 class RandomFourier(nn.Module):
     """Sines and cosines of ``2 pi f t`` at random, fixed frequencies f ~ N(0, scale^2): (B,) -> (B, dim).
 
-    Tancik et al. 2020; of noise levels: Song et al. 2021 (score SDE), appendix C.
+    Tancik et al. 2020, section 4; of noise levels: Song et al. 2021 (score SDE).
     The frequencies are a buffer, so a checkpoint keeps them.
 
     Args:

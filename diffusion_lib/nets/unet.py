@@ -27,14 +27,14 @@ def zeroed(layer: nn.Module) -> nn.Module:
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """Group norm with at most 8 groups of at least 8 channels (fewer where the channels do not divide)."""
+    """Group norm with at most 8 groups of at least 4 channels each (fewer groups where they would not divide)."""
     return nn.GroupNorm(max(g for g in (8, 4, 2, 1) if channels % g == 0 and (channels // g >= 4 or g == 1)), channels)
 
 
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions on a residual path; the conditioning vector scales and shifts the features between them.
 
-    "Adaptive group normalisation" (Dhariwal & Nichol 2021, section 3.1, eq. 1). The second convolution starts at zero.
+    "Adaptive group normalisation" (Dhariwal & Nichol 2021, section 3.1). The second convolution starts at zero.
 
     Args:
         inputs, outputs: channels in and out.
@@ -164,7 +164,9 @@ class UNet(nn.Module):
         self.head = zeroed(nn.Conv2d(widths[0], channels * (2 if learned_variance else 1), 3, padding=1))
 
     @staticmethod
-    def _check(channels, width, multipliers, counts, attention, dropout) -> None:
+    def _check(
+        channels: int, width: int, multipliers: Sequence[int], counts: list[int], attention: Sequence[int], dropout: float
+    ) -> None:
         levels = len(multipliers)
         check_count("channels", channels)
         check_count("width", width, least=2)

@@ -61,7 +61,7 @@ def label_line(line: Line2D, text: str = "", *, at: str | float = "end", offset:
         index, side = int(np.abs(x - float(at)).argmin()), "left"
     with style():
         line.axes.annotate(text or line.get_label(), (x[index], y[index]), xytext=offset, textcoords="offset points",
-                           **{"color": line.get_color(), "va": "center", "ha": side, "fontsize": 9, "annotation_clip": False, **kwargs})
+                           **{"color": line.get_color(), "va": "center", "ha": side, "fontsize": 10, "annotation_clip": False, **kwargs})
 
 
 def legend(ax: Axes, **kwargs: Any) -> Legend:
@@ -95,4 +95,4 @@ def slope_triangle(ax: Axes, slope: float, at: tuple[float, float], width: float
         ax.plot([x, far, x, x], [y, low, low, y], color=GREY, lw=1, zorder=1, marker="", label="_slope")
         middle = (x * far) ** 0.5
         ax.annotate(label or f"slope {slope:g}".replace("-", "\N{MINUS SIGN}"), (middle, min(y, low)), xytext=(0, -3),
-                    textcoords="offset points", ha="center", va="top", fontsize=9, color=GREY)
+                    textcoords="offset points", ha="center", va="top", fontsize=10, color=GREY)

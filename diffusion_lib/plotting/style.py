@@ -36,14 +36,14 @@ FONTS = ("Segoe UI", "Roboto", "Helvetica Neue", "Arial", "Noto Sans", "Liberati
 def _settings() -> dict[str, Any]:
     installed = {entry.name for entry in fontManager.ttflist}
     return {
-        "font.family": [name for name in FONTS if name in installed] or ["sans-serif"], "font.size": 10.0, "mathtext.fontset": "stix",
+        "font.family": [name for name in FONTS if name in installed] or ["sans-serif"], "font.size": 11.0, "mathtext.fontset": "dejavusans",
         "text.color": GREY, "axes.labelcolor": GREY, "axes.edgecolor": GREY, "axes.titlecolor": GREY,
-        "xtick.color": GREY, "ytick.color": GREY, "xtick.labelsize": 9.0, "ytick.labelsize": 9.0, "axes.labelsize": 10.0,
-        "axes.titlesize": 11.0, "axes.titlelocation": "left", "figure.titlesize": 11.0,
+        "xtick.color": GREY, "ytick.color": GREY, "xtick.labelsize": 10.0, "ytick.labelsize": 10.0, "axes.labelsize": 11.0,
+        "axes.titlesize": 12.0, "axes.titlelocation": "left", "figure.titlesize": 12.0,
         "axes.spines.top": False, "axes.spines.right": False, "axes.linewidth": 0.8, "axes.unicode_minus": True,
         "figure.facecolor": "none", "axes.facecolor": "none", "savefig.facecolor": "none", "savefig.transparent": True,
         "figure.dpi": DPI, "savefig.dpi": DPI, "figure.figsize": (WIDTH, 3.4), "lines.linewidth": 1.8, "lines.markersize": 5.0,
-        "legend.frameon": False, "legend.fontsize": 9.0, "legend.labelcolor": GREY,
+        "legend.frameon": False, "legend.fontsize": 10.0, "legend.labelcolor": GREY,
         "axes.prop_cycle": mpl.cycler(color=[BLUE, VERMILION, GREEN, PURPLE]),
         "image.cmap": "gray", "image.interpolation": "nearest",
     }
@@ -69,7 +69,7 @@ def figure(title: str = "", *, rows: int = 1, columns: int = 1, height: float = 
         FigureCanvasAgg(fig)
         axes = fig.subplots(rows, columns, **subplots)
         if title:
-            fig.suptitle("\n".join(textwrap.wrap(title, int(width * 13))), x=0.01, ha="left")
+            fig.suptitle("\n".join(textwrap.wrap(title, int(width * 11.7))), x=0.01, ha="left")
         for ax in np.ravel(axes):
             ax.set_xlabel(xlabel)
             ax.set_ylabel(ylabel)
@@ -216,5 +216,5 @@ def as_array(value: Any) -> np.ndarray:
     return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
 
 
-__all__ = ["BLUE", "DPI", "GREEN", "GREY", "LIGHT", "PURPLE", "VERMILION", "WIDTH", "Axes", "as_array", "density_map", "figure",
+__all__ = ["BLUE", "DPI", "GREEN", "GREY", "LIGHT", "PURPLE", "VERMILION", "WIDTH", "Axes", "Figure", "as_array", "density_map", "figure",
            "finish", "show", "shrink", "style", "time_color", "time_map", "to_png"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import time
 from collections.abc import Callable
+from time import perf_counter as clock
 from typing import Any
 
 import torch
@@ -45,12 +45,12 @@ def faster_precision(net: nn.Module, loss: Callable[..., Tensor], x0: Tensor, co
 
     def seconds(precision: str) -> float:
         _sync(device)
-        start = time.perf_counter()
+        start = clock()
         with autocast(device, precision):
             value = state(trial, x0, generator=generator, **extra, **(condition or {}))
         value.backward()
         _sync(device)
-        return time.perf_counter() - start
+        return clock() - start
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         seconds("fp32")

@@ -15,10 +15,18 @@ def bar(total: int, start: int, wanted: bool | str) -> Any:
     """
     from tqdm import tqdm
 
-    kernel = "ipykernel" in sys.modules
+    kernel = in_kernel()
     seen = os.environ.get("DIFFUSION_STATIC") != "1" and (kernel or sys.stderr.isatty())
     shown = wanted == "always" or (bool(wanted) and seen)
     if shown and kernel:
         from tqdm.auto import tqdm
     return tqdm(total=total, initial=start, disable=not shown, leave=False, unit="step", file=None if kernel else sys.stderr,
                 dynamic_ncols=True, mininterval=0.2)
+
+
+def in_kernel() -> bool:
+    """Whether this runs in a notebook's kernel (and not merely where ipykernel has been imported)."""
+    if "IPython" not in sys.modules:
+        return False
+    shell = sys.modules["IPython"].get_ipython()
+    return shell is not None and hasattr(shell, "kernel")

@@ -83,6 +83,7 @@ window.reading = (() => {
       .map((e) => `${name(e)} on rgb(${background(e).map(Math.round)}), the page is rgb(${page.map(Math.round)})`).slice(0, 8);
   };
 
+  const figure = (control) => control.closest(".dl-interactive, figure, .cell_output") ?? control.parentElement;
   const visible = (selector) => all(selector).filter(shown).map(name);
-  return { report, tooWide, picture, faint, boxed, visible };
+  return { report, tooWide, figure, picture, faint, boxed, visible };
 })();

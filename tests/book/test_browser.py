@@ -109,18 +109,18 @@ def test_phone_and_sliders(page, browser, site):
         wide = visit.tab.evaluate("() => reading.tooWide()")
         assert not wide, "these stick out of the phone's screen"
         idle = []
-        sliders = visit.tab.locator(".dl-interactive input[type=range]")
+        sliders = visit.tab.locator(".bd-article input[type=range]")
         for k in range(sliders.count()):
             slider = sliders.nth(k)
             slider.evaluate(
                 "(e) => { for (let d = e.closest('details'); d; d = d.parentElement.closest('details')) d.open = true }"
             )
             slider.focus()
-            before = slider.evaluate("(e) => reading.picture(e.closest('.dl-interactive'))")
+            before = slider.evaluate("(e) => reading.picture(reading.figure(e))")
             for key in ("Home", "End", "PageDown", "ArrowLeft"):
                 slider.press(key)
                 visit.tab.wait_for_timeout(60)
-                if slider.evaluate("(e) => reading.picture(e.closest('.dl-interactive'))") != before:
+                if slider.evaluate("(e) => reading.picture(reading.figure(e))") != before:
                     break
             else:
                 idle.append(k)
