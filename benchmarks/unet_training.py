@@ -34,7 +34,7 @@ DIFFUSERS = {
     8: dict(block_out_channels=(32, 64), layers_per_block=1),
     28: dict(block_out_channels=(32, 64, 64), layers_per_block=1),
 }
-DDP = {8: dict(dim=29, dim_mults=(1, 2)), 28: dict(dim=28, dim_mults=(1, 2, 2))}
+DDP = {8: dict(dim=30, dim_mults=(1, 2)), 28: dict(dim=28, dim_mults=(1, 2, 2))}
 LEARNING_RATE = 1e-3
 
 

@@ -28,7 +28,14 @@ class NetDenoiser:
     ValueError for an unknown target or an output of another shape; TypeError (from the net) for a condition it does not know.
     """
 
-    def __init__(self, net: nn.Module, schedule: Schedule, target: str = "eps", learned_variance: bool = False, clip: float | None = None):
+    def __init__(
+        self,
+        net: nn.Module,
+        schedule: Schedule,
+        target: str = "eps",
+        learned_variance: bool = False,
+        clip: float | None = None,
+    ):
         self.net, self.schedule, self.learned_variance = net, schedule, learned_variance
         self.target = check_choice("target", target, TARGETS)
         self.clip = clip if clip is None else check_positive("clip", clip)
@@ -44,7 +51,9 @@ class NetDenoiser:
         fraction = None
         if self.learned_variance:
             if output.shape[1] != 2 * x.shape[1]:
-                raise ValueError(f"the net returned {output.shape[1]} channels; expected {2 * x.shape[1]}, prediction and variance, as learned_variance=True.")
+                raise ValueError(
+                    f"the net returned {output.shape[1]} channels; expected {2 * x.shape[1]}, prediction and variance, as learned_variance=True."
+                )
             output, position = output.chunk(2, dim=1)
             fraction = ((position + 1) / 2).clamp(0.0, 1.0)
         check_same_shape("the net's output", output, "x", x)
@@ -95,7 +104,9 @@ class ExactDenoiser:
             return posterior.mean
         row = torch.arange(len(x), device=x.device)
         known = label < posterior.means.shape[1]
-        return torch.where(known[:, None], posterior.means[row, label.clamp(max=posterior.means.shape[1] - 1)], posterior.mean)
+        return torch.where(
+            known[:, None], posterior.means[row, label.clamp(max=posterior.means.shape[1] - 1)], posterior.mean
+        )
 
     def variance(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Var[x_0 | x_t = x] of each coordinate, (B, D): what the optimal reverse variance needs. Bao et al. 2022, Sec. 3."""

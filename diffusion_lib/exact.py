@@ -30,7 +30,9 @@ class GaussianMixture:
                 f"weights, means and covariances have {len(weights)}, {len(means)} and {len(covariances)} components; expected the same K in each."
             )
         if bool((weights < 0).any()) or abs(float(weights.sum()) - 1) > 1e-5:
-            raise ValueError(f"weights={weights.tolist()} sum to {float(weights.sum()):.6g}; expected weights >= 0 that sum to 1: divide by their sum.")
+            raise ValueError(
+                f"weights={weights.tolist()} sum to {float(weights.sum()):.6g}; expected weights >= 0 that sum to 1: divide by their sum."
+            )
         self.weights, self.means, self.covariances = weights, means, covariances
         self.variances, self.basis = _eigen(covariances, means)  # (K, D) along the axes of basis (K, D, D), or of R^D
 
@@ -54,7 +56,9 @@ class GaussianMixture:
 
     def covariance(self) -> Tensor:
         """Cov[x], (D, D)."""
-        basis = torch.eye(self.dim).to(self.means).expand(len(self.weights), -1, -1) if self.basis is None else self.basis
+        basis = (
+            torch.eye(self.dim).to(self.means).expand(len(self.weights), -1, -1) if self.basis is None else self.basis
+        )
         within = torch.einsum("k,kde,ke,kfe->df", self.weights, basis, self.variances, basis)
         centred = self.means - self.mean()
         return within + torch.einsum("k,kd,ke->de", self.weights, centred, centred)
@@ -120,7 +124,9 @@ class GaussianMixture:
         coordinates = offset if self.basis is None else torch.einsum("bkd,kde->bke", offset, self.basis)
         total = alpha[:, None, None] ** 2 * self.variances + sigma[:, None, None] ** 2
         if x.device.type == "cpu" and not bool((total > 0).all()):
-            raise ValueError("a component of zero variance has no density without noise; expected t > 0 or a variance > 0.")
+            raise ValueError(
+                "a component of zero variance has no density without noise; expected t > 0 or a variance > 0."
+            )
         logs = -0.5 * (coordinates**2 / total + (2 * math.pi * total).log()).sum(-1)
         return logs + self.weights.log(), coordinates, total
 
@@ -128,7 +134,11 @@ class GaussianMixture:
         """Back from eigenbasis coordinates: z (B, K, D), or (n, D) with the component ``k`` (n,) of each row."""
         if self.basis is None:
             return z
-        return torch.einsum("nde,ne->nd", self.basis[k], z) if k is not None else torch.einsum("kde,bke->bkd", self.basis, z)
+        return (
+            torch.einsum("nde,ne->nd", self.basis[k], z)
+            if k is not None
+            else torch.einsum("kde,bke->bkd", self.basis, z)
+        )
 
 
 @dataclass(frozen=True)
@@ -157,7 +167,9 @@ class MixturePosterior:
         source = generator.device if generator is not None else self.means.device
         k = torch.multinomial(self.weights.to(source), 1, generator=generator)[:, 0].to(self.means.device)
         row = torch.arange(len(k), device=k.device)
-        z = self.variances[row, k].sqrt() * noise.randn(self.means.shape[::2], generator, self.means.device, self.means.dtype)
+        z = self.variances[row, k].sqrt() * noise.randn(
+            self.means.shape[::2], generator, self.means.device, self.means.dtype
+        )
         return self.means[row, k] + (z if self.basis is None else torch.einsum("bde,be->bd", self.basis[k], z))
 
 
@@ -165,7 +177,9 @@ def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
     """Variances (K, D) along the eigenvectors (K, D, D), or None where the axes are the eigenvectors."""
     k, d = means.shape
     if covariances.shape not in {(k,), (k, d), (k, d, d)}:
-        raise ValueError(f"covariances has shape {tuple(covariances.shape)}; expected ({k},), ({k}, {d}) or ({k}, {d}, {d}) for means of shape ({k}, {d}).")
+        raise ValueError(
+            f"covariances has shape {tuple(covariances.shape)}; expected ({k},), ({k}, {d}) or ({k}, {d}, {d}) for means of shape ({k}, {d})."
+        )
     basis = None
     if covariances.ndim == 1:
         variances = covariances[:, None].expand(k, d)
@@ -177,7 +191,9 @@ def _eigen(covariances: Tensor, means: Tensor) -> tuple[Tensor, Tensor | None]:
         variances, basis = torch.linalg.eigh(covariances)
         variances = torch.where(variances.abs() < 1e-12 * variances.abs().amax(1, keepdim=True), 0.0, variances)
     if bool((variances < 0).any()):
-        raise ValueError(f"covariances holds a negative variance, {float(variances.min()):.4g}; expected variances >= 0: square standard deviations.")
+        raise ValueError(
+            f"covariances holds a negative variance, {float(variances.min()):.4g}; expected variances >= 0: square standard deviations."
+        )
     return variances, basis
 
 
@@ -189,7 +205,11 @@ def two_modes(dtype: torch.dtype = torch.float64) -> GaussianMixture:
 def three_modes(dtype: torch.dtype = torch.float64) -> GaussianMixture:
     """The 2-D test bed: three round components of standard deviation 0.15, with weights 0.5, 0.3 and 0.2."""
     means = [[1.5, 0.0], [-1.0, 1.0], [-0.5, -1.5]]
-    return GaussianMixture(torch.tensor([0.5, 0.3, 0.2], dtype=dtype), torch.tensor(means, dtype=dtype), torch.full((3,), 0.15**2, dtype=dtype))
+    return GaussianMixture(
+        torch.tensor([0.5, 0.3, 0.2], dtype=dtype),
+        torch.tensor(means, dtype=dtype),
+        torch.full((3,), 0.15**2, dtype=dtype),
+    )
 
 
 def high_dimensional(dim: int = 64, dtype: torch.dtype = torch.float64) -> GaussianMixture:
@@ -198,4 +218,8 @@ def high_dimensional(dim: int = 64, dtype: torch.dtype = torch.float64) -> Gauss
     variances = 1 / k
     variances = 0.25 * variances / variances.mean()
     direction = torch.cos(k) / math.sqrt(dim) * 2
-    return GaussianMixture(torch.tensor([0.7, 0.3], dtype=dtype), torch.stack([direction, -direction]), torch.stack([variances, variances.flip(0)]))
+    return GaussianMixture(
+        torch.tensor([0.7, 0.3], dtype=dtype),
+        torch.stack([direction, -direction]),
+        torch.stack([variances, variances.flip(0)]),
+    )

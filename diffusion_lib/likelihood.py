@@ -72,7 +72,13 @@ def elbo(
             x0_hat = denoiser(x, at(t, x), **condition)
         if variance == "optimal":
             data_variance = denoiser.variance(x, at(t, x))
-        options = {"variance": variance, "fraction": fraction, "data_variance": data_variance, "decoder": decoder, "bins": bins}
+        options = {
+            "variance": variance,
+            "fraction": fraction,
+            "data_variance": data_variance,
+            "decoder": decoder,
+            "bins": bins,
+        }
         terms.append(bound_term(x0, x, x0_hat, s, t, schedule, **options))
     diffusion = torch.stack(terms[:-1]) if len(terms) > 1 else x0.new_zeros(0, x0.shape[0])
     return Bound(prior_term(x0, schedule), diffusion, terms[-1])

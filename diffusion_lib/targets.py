@@ -70,7 +70,9 @@ def conversion_coefficients(t: Tensor, schedule: Schedule, source: str, to: str)
     return a, b
 
 
-def convert(prediction: Tensor, x: Tensor, t: Tensor | float, schedule: Schedule, source: str = "eps", to: str = "x0") -> Tensor:
+def convert(
+    prediction: Tensor, x: Tensor, t: Tensor | float, schedule: Schedule, source: str = "eps", to: str = "x0"
+) -> Tensor:
     """Turn a prediction of ``source`` into one of ``to``, given x_t = ``x`` (both (B, ...)) and t (B,) or a float.
 
     Linear in (x, prediction), so exact for conditional means as well as for the true x_0 and eps.

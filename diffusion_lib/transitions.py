@@ -19,7 +19,9 @@ VARIANCES = ("posterior", "forward", "learned", "optimal")
 def _pair(s: Tensor | float, t: Tensor | float) -> tuple[Tensor, Tensor]:
     s, t = check_time(s, "s"), check_time(t, "t")
     if t.device.type == "cpu" and not bool((s < t).all()):
-        raise ValueError(f"s={s.tolist()} is not before t={t.tolist()}; expected s < t: the reverse step goes from t down to s.")
+        raise ValueError(
+            f"s={s.tolist()} is not before t={t.tolist()}; expected s < t: the reverse step goes from t down to s."
+        )
     double = torch.float32 if t.device.type == "mps" else torch.float64
     return s.to(device=t.device, dtype=double), t.to(double)
 
@@ -72,7 +74,9 @@ def reverse_kernel(
     mean = expand(c_x0, x) * x0_hat + expand(c_xt, x) * x
     if variance == "optimal":
         if data_variance is None:
-            raise ValueError("variance='optimal' was given without data_variance; expected a denoiser that knows Var[x_0 | x_t], as ExactDenoiser.")
+            raise ValueError(
+                "variance='optimal' was given without data_variance; expected a denoiser that knows Var[x_0 | x_t], as ExactDenoiser."
+            )
         return mean, (expand(posterior, x) + expand(c_x0, x) ** 2 * data_variance).log()
     log_forward, log_posterior = forward.log(), torch.where(posterior > 0, posterior, forward).log()
     if variance == "forward":
@@ -80,7 +84,9 @@ def reverse_kernel(
     if variance == "posterior":
         return mean, expand(log_posterior, x)
     if fraction is None:
-        raise ValueError("variance='learned' was given without a fraction; expected a denoiser with learned_variance=True.")
+        raise ValueError(
+            "variance='learned' was given without a fraction; expected a denoiser with learned_variance=True."
+        )
     return mean, fraction * expand(log_forward, x) + (1 - fraction) * expand(log_posterior, x)
 
 
@@ -91,7 +97,9 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
 def gaussian_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
     """KL( N(mean_q, exp(log_var_q)) || N(mean_p, exp(log_var_p)) ), elementwise, in nats; the arguments broadcast."""
-    return 0.5 * (log_var_p - log_var_q - 1 + torch.exp(log_var_q - log_var_p) + (mean_q - mean_p) ** 2 * torch.exp(-log_var_p))
+    return 0.5 * (
+        log_var_p - log_var_q - 1 + torch.exp(log_var_q - log_var_p) + (mean_q - mean_p) ** 2 * torch.exp(-log_var_p)
+    )
 
 
 def discretized_log_prob(x: Tensor, mean: Tensor, log_var: Tensor, bins: int = 256) -> Tensor:

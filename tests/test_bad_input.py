@@ -17,7 +17,14 @@ from diffusion_lib.likelihood import elbo
 from diffusion_lib.losses import DenoisingLoss, UniformTimes, VariationalLoss
 from diffusion_lib.nets import MLP, UNet, build
 from diffusion_lib.samplers import ddim, ddpm, final
-from diffusion_lib.schedules import DiscreteSchedule, LinearSchedule, VESchedule, VPSchedule, schedule_from_config, time_grid
+from diffusion_lib.schedules import (
+    DiscreteSchedule,
+    LinearSchedule,
+    VESchedule,
+    VPSchedule,
+    schedule_from_config,
+    time_grid,
+)
 from diffusion_lib.targets import convert, diffuse, training_target
 from diffusion_lib.transitions import forward_kernel
 

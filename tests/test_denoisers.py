@@ -59,11 +59,15 @@ def test_edm_with_a_perfect_net_is_the_exact_denoiser(schedule):
     c_skip, c_out, _, _ = (expand(c, x) for c in shape.coefficients(schedule.noise_level(t)))
     scaled = x / expand(schedule.alpha(t), x)
     perfect = (mixture.denoise(x, t, schedule) - c_skip * scaled) / c_out
-    assert torch.allclose(EDMDenoiser(lambda *_: perfect, 0.9, schedule)(x, t), mixture.denoise(x, t, schedule), rtol=1e-9)
+    assert torch.allclose(
+        EDMDenoiser(lambda *_: perfect, 0.9, schedule)(x, t), mixture.denoise(x, t, schedule), rtol=1e-9
+    )
 
 
 def test_learned_variance_splits_the_channels():
-    denoiser = NetDenoiser(lambda x, t: torch.cat([x, torch.full_like(x, 0.5)], 1), VPSchedule(), "x0", learned_variance=True)
+    denoiser = NetDenoiser(
+        lambda x, t: torch.cat([x, torch.full_like(x, 0.5)], 1), VPSchedule(), "x0", learned_variance=True
+    )
     x = torch.randn(3, 2)
     x0_hat, fraction = denoiser.predict(x, torch.full((3,), 0.5))
     assert torch.equal(x0_hat, x) and torch.equal(fraction, torch.full_like(x, 0.75))
@@ -84,7 +88,10 @@ def test_unknown_condition_is_not_swallowed():
 def test_exact_conditional_denoiser():
     """The conditional on component k is that Gaussian's own denoiser; the null label is the mixture's."""
     mixture, schedule = three_modes(), VPSchedule()
-    denoiser, x = ExactDenoiser(mixture, schedule), torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    denoiser, x = (
+        ExactDenoiser(mixture, schedule),
+        torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0)),
+    )
     label = torch.tensor([0, 1, 2, 0, 1, 2])
     alpha, sigma = schedule.alpha(0.5), schedule.sigma(0.5)
     mean, variance = mixture.means[label], 0.15**2

@@ -42,7 +42,9 @@ def test_samples_have_the_stated_moments(mixture, generator):
     centred = x - mean
     products = torch.einsum("nd,ne->nde", centred, centred) if mixture.dim < 10 else centred**2
     expected = covariance if mixture.dim < 10 else covariance.diagonal()
-    assert bool(((products.mean(0) - expected).abs() < 4.9 * products.std(0) / n**0.5).all())  # 4.9: 64 coordinates are looked at
+    assert bool(
+        ((products.mean(0) - expected).abs() < 4.9 * products.std(0) / n**0.5).all()
+    )  # 4.9: 64 coordinates are looked at
 
 
 def test_score_is_the_gradient_of_the_marginal(mixture, schedule):
@@ -91,13 +93,20 @@ def test_tweedie_second_order():
 def test_class_posterior_is_bayes(schedule):
     x = torch.randn(30, 2, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     marginal = DIAGONAL.marginal(schedule, 0.3)
-    parts = [GaussianMixture(torch.ones(1).double(), marginal.means[k : k + 1], marginal.covariances[k : k + 1]) for k in range(2)]
+    parts = [
+        GaussianMixture(torch.ones(1).double(), marginal.means[k : k + 1], marginal.covariances[k : k + 1])
+        for k in range(2)
+    ]
     joint = torch.stack([w * p.log_prob(x).exp() for w, p in zip(DIAGONAL.weights, parts, strict=True)], 1)
-    assert torch.allclose(DIAGONAL.class_posterior(x, 0.3, schedule), joint / joint.sum(1, keepdim=True), rtol=1e-6, atol=1e-12)
+    assert torch.allclose(
+        DIAGONAL.class_posterior(x, 0.3, schedule), joint / joint.sum(1, keepdim=True), rtol=1e-6, atol=1e-12
+    )
 
 
 def test_point_masses_are_allowed_under_noise():
-    points = GaussianMixture(torch.full((4,), 0.25), torch.randn(4, 2, generator=torch.Generator().manual_seed(7)), torch.zeros(4))
+    points = GaussianMixture(
+        torch.full((4,), 0.25), torch.randn(4, 2, generator=torch.Generator().manual_seed(7)), torch.zeros(4)
+    )
     x = points.means + 0.001
     assert torch.allclose(points.denoise(x, 0.01, VPSchedule()), points.means, atol=2e-2)
     with pytest.raises(ValueError, match="zero variance"):

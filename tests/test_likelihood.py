@@ -20,7 +20,14 @@ def test_bound_is_above_and_close_to_the_truth(schedule, variance, generator):
     """The mean gap over 1000 points is positive up to 4 standard errors; with 200 steps and the best variance it is below 0.25 nats."""
     mixture = three_modes()
     x0 = mixture.sample(1000, generator)
-    bound = elbo(ExactDenoiser(mixture, schedule), schedule, x0, times=time_grid(schedule, 200, "karras"), variance=variance, generator=generator)
+    bound = elbo(
+        ExactDenoiser(mixture, schedule),
+        schedule,
+        x0,
+        times=time_grid(schedule, 200, "karras"),
+        variance=variance,
+        generator=generator,
+    )
     gap = bound.total + mixture.log_prob(x0)
     standard_error = float(gap.std()) / 1000**0.5
     assert float(gap.mean()) > -4 * standard_error
@@ -49,8 +56,17 @@ def test_gap_falls_as_one_over_T():
 
 def test_terms_add_up_and_have_their_shapes(generator):
     schedule, mixture = VPSchedule(), three_modes()
-    bound = elbo(ExactDenoiser(mixture, schedule), schedule, mixture.sample(5, generator), times=time_grid(schedule, 10), generator=generator)
-    assert bound.prior.shape == bound.reconstruction.shape == bound.total.shape == (5,) and bound.diffusion.shape == (9, 5)
+    bound = elbo(
+        ExactDenoiser(mixture, schedule),
+        schedule,
+        mixture.sample(5, generator),
+        times=time_grid(schedule, 10),
+        generator=generator,
+    )
+    assert bound.prior.shape == bound.reconstruction.shape == bound.total.shape == (5,) and bound.diffusion.shape == (
+        9,
+        5,
+    )
     assert torch.allclose(bound.total, bound.prior + bound.diffusion.sum(0) + bound.reconstruction)
     assert bool((bound.prior >= 0).all()) and bool((bound.diffusion >= 0).all())
 
@@ -65,10 +81,19 @@ def test_bits_per_dim():
 def test_discretized_bound_of_a_uniform_coin(generator):
     """Data of two values, known to cost log 2 nats: the bound with 2 bins is above it, and close."""
     schedule = VPSchedule()
-    coin = GaussianMixture(torch.full((2,), 0.5).double(), torch.tensor([[-1.0], [1.0]]).double(), torch.zeros(2).double())
+    coin = GaussianMixture(
+        torch.full((2,), 0.5).double(), torch.tensor([[-1.0], [1.0]]).double(), torch.zeros(2).double()
+    )
     x0 = coin.sample(1000, generator)
     bound = elbo(
-        ExactDenoiser(coin, schedule), schedule, x0, times=time_grid(schedule, 400), variance="posterior", decoder="discretized", bins=2, generator=generator
+        ExactDenoiser(coin, schedule),
+        schedule,
+        x0,
+        times=time_grid(schedule, 400),
+        variance="posterior",
+        decoder="discretized",
+        bins=2,
+        generator=generator,
     )
     mean, standard_error = float(bound.total.mean()), float(bound.total.std()) / 1000**0.5
     assert math.log(2) - 4 * standard_error < mean < math.log(2) + 0.1

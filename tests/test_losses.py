@@ -8,7 +8,15 @@ from torch import nn
 
 from diffusion_lib.denoisers import NetDenoiser
 from diffusion_lib.exact import three_modes
-from diffusion_lib.losses import DenoisingLoss, DiscreteTimes, HybridLoss, ImportanceTimes, UniformTimes, VariationalLoss, loss_weight
+from diffusion_lib.losses import (
+    DenoisingLoss,
+    DiscreteTimes,
+    HybridLoss,
+    ImportanceTimes,
+    UniformTimes,
+    VariationalLoss,
+    loss_weight,
+)
 from diffusion_lib.schedules import DiscreteSchedule, VPSchedule
 from diffusion_lib.targets import TARGETS, convert, diffuse
 
@@ -44,7 +52,10 @@ def test_perfect_net_sits_on_the_bayes_floor(schedule, target):
 def test_a_named_weight_means_the_same_for_every_target(schedule, weight):
     x0, eps = batch(200)
     t = 0.1 + 0.8 * torch.rand(200, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    losses = [DenoisingLoss(schedule, target, weight).per_sample(exact_net(schedule, target, 0.1), x0, t, eps) for target in TARGETS]
+    losses = [
+        DenoisingLoss(schedule, target, weight).per_sample(exact_net(schedule, target, 0.1), x0, t, eps)
+        for target in TARGETS
+    ]
     for other in losses[1:]:
         assert torch.allclose(other, losses[0], rtol=1e-6, atol=1e-10)
 
@@ -79,7 +90,10 @@ def test_shards_together_see_the_whole_batch():
 
 def test_discrete_times_are_one_to_T():
     t, weight = DiscreteTimes(10).sample(10_000, torch.Generator().manual_seed(0))
-    assert sorted({round(v * 10) for v in t.tolist()}) == list(range(1, 11)) and float(weight.min()) == float(weight.max()) == 1.0
+    assert (
+        sorted({round(v * 10) for v in t.tolist()}) == list(range(1, 11))
+        and float(weight.min()) == float(weight.max()) == 1.0
+    )
 
 
 def test_stratified_times_fill_every_cell():
@@ -146,7 +160,14 @@ def test_variational_loss_estimates_the_elbo():
     loss = VariationalLoss(schedule, variance="forward")
     t, eps, _, _ = loss._denoising.draw(x0, generator)
     random_steps = 2 * loss.per_sample(net, x0, t, eps)
-    bound = elbo(NetDenoiser(net, schedule), schedule, x0[:4000], times=time_grid(schedule, 100), variance="forward", generator=generator)
+    bound = elbo(
+        NetDenoiser(net, schedule),
+        schedule,
+        x0[:4000],
+        times=time_grid(schedule, 100),
+        variance="forward",
+        generator=generator,
+    )
     all_steps = bound.diffusion.sum(0) + bound.reconstruction
     error = float(random_steps.mean() - all_steps.mean())
     assert abs(error) < 4 * (float(random_steps.var()) / n + float(all_steps.var()) / 4000) ** 0.5

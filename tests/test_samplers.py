@@ -39,12 +39,24 @@ def test_one_evaluation_a_step_and_states_along_the_grid(schedule, sampler):
     assert len(states) == 8 and denoiser.times == times[:-1].tolist()
 
 
-@pytest.mark.parametrize("sampler, options", [(ddim, {}), (ddim, {"eta": 0.5}), (ddim, {"eta": 1.0}), (ddpm, {}), (ddpm, {"variance": "forward"}), (ddpm, {"variance": "optimal"})])
+@pytest.mark.parametrize(
+    "sampler, options",
+    [
+        (ddim, {}),
+        (ddim, {"eta": 0.5}),
+        (ddim, {"eta": 1.0}),
+        (ddpm, {}),
+        (ddpm, {"variance": "forward"}),
+        (ddpm, {"variance": "optimal"}),
+    ],
+)
 def test_samples_the_mixture(schedule, sampler, options, generator):
     """Component weights within 4 standard errors, and each component's mean and covariance, after 300 steps."""
     n = 4000
     times = time_grid(schedule, 300, "karras")
-    x = final(sampler(ExactDenoiser(MIXTURE, schedule), schedule, start(schedule, n), times, generator=generator, **options))
+    x = final(
+        sampler(ExactDenoiser(MIXTURE, schedule), schedule, start(schedule, n), times, generator=generator, **options)
+    )
     component = (x[:, None] - MIXTURE.means).square().sum(-1).argmin(1)
     for k, weight in enumerate(MIXTURE.weights.tolist()):
         mine = x[component == k]
@@ -65,7 +77,9 @@ def test_ddim_converges_to_the_exact_flow_at_order_one(schedule):
     errors = []
     for n in steps:
         times = time_grid(schedule, n, "karras", noise_min=1e-4)
-        errors.append(float((final(ddim(ExactDenoiser(gaussian, schedule), schedule, x, times)) - exact).norm(dim=1).median()))
+        errors.append(
+            float((final(ddim(ExactDenoiser(gaussian, schedule), schedule, x, times)) - exact).norm(dim=1).median())
+        )
     slope = np.polyfit(np.log(steps), np.log(errors), 1)[0]
     assert -1.15 < slope < -0.85
 
@@ -84,10 +98,20 @@ def test_ddim_with_eta_one_is_the_ddpm_posterior(schedule):
 def test_one_ddim_step_keeps_the_marginal_for_any_eta(schedule, generator):
     """From x_t of the true marginal *given x_0*, a step with the true x_0 gives x_s with mean alpha_s x_0 and variance sigma_s^2."""
     n, s, t, x0 = 200_000, 0.3, 0.5, 0.8
-    alpha, sigma = (schedule.alpha(torch.tensor([s, t], dtype=torch.float64)), schedule.sigma(torch.tensor([s, t], dtype=torch.float64)))
+    alpha, sigma = (
+        schedule.alpha(torch.tensor([s, t], dtype=torch.float64)),
+        schedule.sigma(torch.tensor([s, t], dtype=torch.float64)),
+    )
     x_t = alpha[1] * x0 + sigma[1] * torch.randn(n, 1, generator=generator, dtype=torch.float64)
     for eta in (0.0, 0.5, 1.0):
-        states = ddim(lambda x, t: torch.full_like(x, x0), schedule, x_t, torch.tensor([t, s], dtype=torch.float64), eta=eta, generator=generator)
+        states = ddim(
+            lambda x, t: torch.full_like(x, x0),
+            schedule,
+            x_t,
+            torch.tensor([t, s], dtype=torch.float64),
+            eta=eta,
+            generator=generator,
+        )
         x_s = final(states)
         assert abs(float(x_s.mean() - alpha[0] * x0)) < 4 * float(sigma[0]) / n**0.5
         assert abs(float(x_s.std() / sigma[0]) - 1) < 4 / (2 * n) ** 0.5
@@ -108,7 +132,10 @@ def test_the_last_step_adds_no_noise():
     schedule = DiscreteSchedule.from_name("linear", 100)
     x, x0_hat = torch.randn(10, 2, dtype=torch.float64), torch.randn(10, 2, dtype=torch.float64)
     for variance in ("posterior", "forward"):
-        a, b = (ddpm_step(x, x0_hat, 0.0, 0.01, schedule, variance, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
+        a, b = (
+            ddpm_step(x, x0_hat, 0.0, 0.01, schedule, variance, generator=torch.Generator().manual_seed(seed))
+            for seed in (0, 1)
+        )
         assert torch.equal(a, b)
     assert torch.allclose(a, x0_hat, rtol=1e-12)  # c_x0 = 1, c_xt = 0
 
@@ -116,11 +143,30 @@ def test_the_last_step_adds_no_noise():
 def test_seeded_and_following_the_dtype():
     schedule = VPSchedule()
     x = start(schedule, 5).float()
-    a, b = (final(ddpm(ExactDenoiser(MIXTURE, schedule), schedule, x, time_grid(schedule, 10), generator=torch.Generator().manual_seed(3))) for _ in range(2))
+    a, b = (
+        final(
+            ddpm(
+                ExactDenoiser(MIXTURE, schedule),
+                schedule,
+                x,
+                time_grid(schedule, 10),
+                generator=torch.Generator().manual_seed(3),
+            )
+        )
+        for _ in range(2)
+    )
     assert torch.equal(a, b) and a.dtype == torch.float32
 
 
 def test_condition_reaches_the_denoiser():
     schedule, label = VPSchedule(), torch.arange(300) % 3
-    x = final(ddim(ExactDenoiser(MIXTURE, schedule), schedule, start(schedule, 300), time_grid(schedule, 100, "karras"), condition={"label": label}))
+    x = final(
+        ddim(
+            ExactDenoiser(MIXTURE, schedule),
+            schedule,
+            start(schedule, 300),
+            time_grid(schedule, 100, "karras"),
+            condition={"label": label},
+        )
+    )
     assert torch.equal((x[:, None] - MIXTURE.means).square().sum(-1).argmin(1), label)

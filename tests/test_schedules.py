@@ -67,7 +67,14 @@ def test_bisection_inverts_too(schedule):
 def test_keeps_shape_and_dtype(schedule):
     for dtype in (torch.float32, torch.float64):
         t = torch.full((2, 3), 0.5, dtype=dtype)
-        for method in (schedule.alpha, schedule.sigma, schedule.log_snr, schedule.drift, schedule.diffusion_sq, schedule.sigma_dot):
+        for method in (
+            schedule.alpha,
+            schedule.sigma,
+            schedule.log_snr,
+            schedule.drift,
+            schedule.diffusion_sq,
+            schedule.sigma_dot,
+        ):
             assert method(t).shape == t.shape and method(t).dtype == dtype
 
 
@@ -112,7 +119,9 @@ def test_vp_is_the_limit_of_ddpm():
     discrete, k = DiscreteSchedule.from_name("linear"), torch.arange(1, 1001)
     t = discrete.time(k)
     error = (discrete.alpha(t).log() - VPSchedule().alpha(t).log()).abs().max()
-    assert float(error) < 0.06  # half of the sum of beta^2 / 2, beta = 0.02: 0.03 in log alpha, plus the first step's offset
+    assert (
+        float(error) < 0.06
+    )  # half of the sum of beta^2 / 2, beta = 0.02: 0.03 in log alpha, plus the first step's offset
 
 
 def test_ddpm_tables_are_the_product_of_the_betas():
@@ -168,4 +177,6 @@ def test_expand_reshapes_one_number_per_sample():
 
 def test_prior_draws_have_the_stated_width(schedule, generator):
     x = schedule.noise((200_000,), generator, dtype=torch.float64)
-    assert abs(float(x.std()) / schedule.prior_std - 1) < 4 / math.sqrt(2 * 200_000)  # 4 standard errors of a standard deviation
+    assert abs(float(x.std()) / schedule.prior_std - 1) < 4 / math.sqrt(
+        2 * 200_000
+    )  # 4 standard errors of a standard deviation

@@ -31,7 +31,9 @@ def test_targets_are_what_their_names_say(generator):
     x = diffuse(x0, eps, t, schedule)
     assert torch.allclose(x, alpha * x0 + sigma * eps, rtol=1e-6)
     assert torch.allclose(training_target(x0, eps, t, schedule, "v"), alpha * eps - sigma * x0, rtol=1e-5, atol=1e-6)
-    assert torch.allclose(training_target(x0, eps, t, schedule, "score"), -(x - alpha * x0) / sigma**2, rtol=1e-5, atol=1e-5)
+    assert torch.allclose(
+        training_target(x0, eps, t, schedule, "score"), -(x - alpha * x0) / sigma**2, rtol=1e-5, atol=1e-5
+    )
     step = 1e-6
     velocity = (diffuse(x0, eps, t + step, schedule) - diffuse(x0, eps, t - step, schedule)) / (2 * step)
     assert torch.allclose(training_target(x0, eps, t, schedule, "velocity"), velocity, rtol=1e-6, atol=1e-8)

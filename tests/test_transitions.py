@@ -21,7 +21,11 @@ from diffusion_lib.transitions import (
 def test_two_forward_steps_are_one(schedule):
     t_max = schedule.t_max
     for r, s, t in [(0.0, 0.3, 0.7), (0.1, 0.11, 0.9), (0.2, 0.5, t_max)]:
-        (a, va), (b, vb), (c, vc) = forward_kernel(schedule, r, s), forward_kernel(schedule, s, t), forward_kernel(schedule, r, t)
+        (a, va), (b, vb), (c, vc) = (
+            forward_kernel(schedule, r, s),
+            forward_kernel(schedule, s, t),
+            forward_kernel(schedule, r, t),
+        )
         assert torch.allclose(a * b, c, rtol=1e-12) and torch.allclose(b**2 * va + vb, vc, rtol=1e-9)
 
 
@@ -34,7 +38,9 @@ def test_forward_kernel_from_data_is_the_marginal(schedule):
 def test_neighbouring_ddpm_steps_have_the_betas():
     schedule, k = DiscreteSchedule.from_name("linear"), torch.arange(1, 1001)
     scale, variance = forward_kernel(schedule, schedule.time(k - 1), schedule.time(k))
-    assert torch.allclose(variance, schedule.betas, rtol=1e-9) and torch.allclose(scale**2, 1 - schedule.betas, rtol=1e-12)
+    assert torch.allclose(variance, schedule.betas, rtol=1e-9) and torch.allclose(
+        scale**2, 1 - schedule.betas, rtol=1e-12
+    )
 
 
 def test_posterior_is_ddpms_formula():
@@ -53,7 +59,9 @@ def test_posterior_against_bayes_on_a_grid(schedule):
     (scale, beta), (scale_s, var_s) = forward_kernel(schedule, s, t), forward_kernel(schedule, 0.0, s)
     width = float(var_s.sqrt())
     x = torch.linspace(-12 * width, 12 * width, 400_001, dtype=torch.float64) + float(scale_s) * x0
-    logs = gaussian_log_prob(torch.tensor(x_t, dtype=torch.float64), scale * x, beta.log()) + gaussian_log_prob(x, scale_s * x0, var_s.log())
+    logs = gaussian_log_prob(torch.tensor(x_t, dtype=torch.float64), scale * x, beta.log()) + gaussian_log_prob(
+        x, scale_s * x0, var_s.log()
+    )
     p = logs.softmax(0)
     mean = float((p * x).sum())
     variance = float((p * (x - mean) ** 2).sum())
@@ -74,7 +82,9 @@ def test_variance_choices_are_ordered_and_reach_their_ends():
     log_var = {kind: reverse_kernel(x, x, s, t, schedule, kind)[1] for kind in ("posterior", "forward")}
     assert float(log_var["posterior"]) < float(log_var["forward"])
     point = reverse_kernel(x, x, s, t, schedule, "optimal", data_variance=torch.zeros_like(x))[1]
-    normal = reverse_kernel(x, x, s, t, schedule, "optimal", data_variance=torch.full_like(x, float(schedule.sigma(t)) ** 2))[1]
+    normal = reverse_kernel(
+        x, x, s, t, schedule, "optimal", data_variance=torch.full_like(x, float(schedule.sigma(t)) ** 2)
+    )[1]
     assert torch.allclose(point, log_var["posterior"].expand_as(point))
     assert torch.allclose(normal, log_var["forward"].expand_as(normal), atol=1e-6)
     for fraction, kind in ((0.0, "posterior"), (1.0, "forward")):
@@ -100,7 +110,11 @@ def test_discretized_probabilities_sum_to_one():
 
 def test_discretized_tails_are_finite_and_right():
     """40 standard deviations away the probability underflows, its logarithm must not."""
-    value = discretized_log_prob(torch.tensor(0.0).double(), torch.tensor(1.0).double(), torch.tensor(2 * math.log(0.025)).double(), bins=256)
+    value = discretized_log_prob(
+        torch.tensor(0.0).double(), torch.tensor(1.0).double(), torch.tensor(2 * math.log(0.025)).double(), bins=256
+    )
     assert -800 < float(value) < -700  # (1 - 1/255)^2 / (2 * 0.025^2) = 793.7, less the logarithm of the tail's factor
-    narrow = discretized_log_prob(torch.tensor(0.0).double(), torch.tensor(0.0).double(), torch.tensor(2 * math.log(1e-4)).double())
+    narrow = discretized_log_prob(
+        torch.tensor(0.0).double(), torch.tensor(0.0).double(), torch.tensor(2 * math.log(1e-4)).double()
+    )
     assert float(narrow) == pytest.approx(0.0, abs=1e-12)

@@ -67,9 +67,9 @@ def draw(net: nn.Module, card: dict[str, Any], count: int, *, steps: int, sample
     """``count`` pictures (count, C, H, W) in [-1, 1], drawn in batches; the noise of picture i depends on seed and i alone for DDIM."""
     check_count("n", count)
     check_count("steps", steps)
-    if "shape" not in card:
-        raise ValueError(f"The card of {card.get('architecture')} names no shape (C, H, W); expected a model that generates pictures, "
-                         "such as digits-ddpm.")
+    if "shape" not in card or "schedule" not in card:
+        raise ValueError(f"The card of {card.get('architecture')} names no schedule or no shape (C, H, W); "
+                         "expected a model that generates pictures, such as digits-ddpm.")
     denoiser = denoiser_of(net, card)
     schedule: Schedule = denoiser.schedule
     device = next(net.parameters()).device

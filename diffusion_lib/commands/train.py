@@ -133,7 +133,7 @@ def plan(options: argparse.Namespace, net: torch.nn.Module, loss: DenoisingLoss,
          processes: Processes) -> int:
     """The number of steps: as asked for, or measured to fill the minutes (and remembered, so that resuming keeps to it)."""
     if options.minutes is None:
-        return options.steps or usual
+        return usual if options.steps is None else options.steps
     check_positive("--minutes", options.minutes)
     note = folder / "plan.json"
     if note.exists() and not options.fresh:

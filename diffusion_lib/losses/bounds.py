@@ -10,7 +10,13 @@ from diffusion_lib.losses.denoising import DenoisingLoss, drop_labels
 from diffusion_lib.losses.times import DiscreteTimes, TimeSampler
 from diffusion_lib.schedules import DiscreteSchedule, Schedule, expand
 from diffusion_lib.targets import diffuse
-from diffusion_lib.transitions import discretized_log_prob, gaussian_kl, gaussian_log_prob, posterior_kernel, reverse_kernel
+from diffusion_lib.transitions import (
+    discretized_log_prob,
+    gaussian_kl,
+    gaussian_log_prob,
+    posterior_kernel,
+    reverse_kernel,
+)
 from diffusion_lib.validate import check_choice, check_finite
 
 DECODERS = ("gaussian", "discretized")
@@ -22,7 +28,10 @@ def prior_term(x0: Tensor, schedule: Schedule) -> Tensor:
     Ho et al. 2020, eq. 5, first term.
     """
     t = torch.as_tensor(schedule.t_max, dtype=x0.dtype, device=x0.device)
-    log_var, log_var_prior = 2 * schedule.sigma(t).log(), 2 * torch.as_tensor(schedule.prior_std, dtype=x0.dtype, device=x0.device).log()
+    log_var, log_var_prior = (
+        2 * schedule.sigma(t).log(),
+        2 * torch.as_tensor(schedule.prior_std, dtype=x0.dtype, device=x0.device).log(),
+    )
     return gaussian_kl(schedule.alpha(t) * x0, log_var, torch.zeros_like(x0), log_var_prior).flatten(1).sum(1)
 
 
@@ -78,7 +87,9 @@ class VariationalLoss:
         bins: int = 256,
     ):
         if not isinstance(schedule, DiscreteSchedule):
-            raise ValueError(f"schedule is a {type(schedule).__name__}; expected a DiscreteSchedule: the bound is a sum over T steps.")
+            raise ValueError(
+                f"schedule is a {type(schedule).__name__}; expected a DiscreteSchedule: the bound is a sum over T steps."
+            )
         self.schedule, self.target, self.variance = schedule, target, variance
         self.times = DiscreteTimes(schedule.steps) if times is None else times
         self.decoder, self.bins = check_choice("decoder", decoder, DECODERS), bins
@@ -94,11 +105,28 @@ class VariationalLoss:
     def _from_prediction(self, x0: Tensor, x: Tensor, x0_hat: Tensor, t: Tensor, fraction: Tensor | None) -> Tensor:
         k = (t.double() * self.schedule.steps).round()
         s, t = (k - 1) / self.schedule.steps, k / self.schedule.steps
-        term = bound_term(x0, x, x0_hat, s, t, self.schedule, variance=self.variance, fraction=fraction, decoder=self.decoder, bins=self.bins)
+        term = bound_term(
+            x0,
+            x,
+            x0_hat,
+            s,
+            t,
+            self.schedule,
+            variance=self.variance,
+            fraction=fraction,
+            decoder=self.decoder,
+            bins=self.bins,
+        )
         return self.schedule.steps * term / x0[0].numel()
 
     def __call__(
-        self, net: nn.Module, x0: Tensor, *, generator: torch.Generator | None = None, shard: tuple[int, int] = (0, 1), **condition: Tensor
+        self,
+        net: nn.Module,
+        x0: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        shard: tuple[int, int] = (0, 1),
+        **condition: Tensor,
     ) -> Tensor:
         """The loss of a batch x0 (B, ...), a scalar in nats per dimension."""
         t, eps, importance, _ = self._denoising.draw(check_finite("x0", x0), generator, shard)
@@ -127,7 +155,10 @@ class HybridLoss(VariationalLoss):
         label_dropout: float = 0.0,
     ):
         super().__init__(schedule, target, "learned", times, decoder, bins)
-        self.vlb_weight, self._simple = vlb_weight, DenoisingLoss(schedule, target, times=self.times, label_dropout=label_dropout)
+        self.vlb_weight, self._simple = (
+            vlb_weight,
+            DenoisingLoss(schedule, target, times=self.times, label_dropout=label_dropout),
+        )
 
     def per_sample(self, net: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, **condition: Tensor) -> Tensor:
         """(B,): one evaluation of the net serves both parts."""
@@ -135,11 +166,19 @@ class HybridLoss(VariationalLoss):
         output = net(x, t, **condition)
         simple = self._simple.per_sample(lambda *_, **__: output.chunk(2, dim=1)[0], x0, t, eps)
         held = torch.cat([output.chunk(2, dim=1)[0].detach(), output.chunk(2, dim=1)[1]], dim=1)
-        x0_hat, fraction = NetDenoiser(lambda *_, **__: held, self.schedule, self.target, learned_variance=True).predict(x, t)
+        x0_hat, fraction = NetDenoiser(
+            lambda *_, **__: held, self.schedule, self.target, learned_variance=True
+        ).predict(x, t)
         return simple + self.vlb_weight * self._from_prediction(x0, x, x0_hat, t, fraction)
 
     def __call__(
-        self, net: nn.Module, x0: Tensor, *, generator: torch.Generator | None = None, shard: tuple[int, int] = (0, 1), **condition: Tensor
+        self,
+        net: nn.Module,
+        x0: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        shard: tuple[int, int] = (0, 1),
+        **condition: Tensor,
     ) -> Tensor:
         """The loss of a batch x0 (B, ...), a scalar."""
         t, eps, importance, keep = self._simple.draw(check_finite("x0", x0), generator, shard)

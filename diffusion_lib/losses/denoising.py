@@ -23,18 +23,29 @@ class DenoisingLoss:
     """
 
     def __init__(
-        self, schedule: Schedule, target: str = "eps", weight: str | Weight = "simple", times: TimeSampler | None = None, label_dropout: float = 0.0
+        self,
+        schedule: Schedule,
+        target: str = "eps",
+        weight: str | Weight = "simple",
+        times: TimeSampler | None = None,
+        label_dropout: float = 0.0,
     ):
         self.schedule, self.target = schedule, check_choice("target", target, TARGETS)
         self.weight = weight if callable(weight) else check_choice("weight", weight, WEIGHTS)
         if times is None:
-            times = DiscreteTimes(schedule.steps) if isinstance(schedule, DiscreteSchedule) else UniformTimes(t_max=schedule.t_max)
+            times = (
+                DiscreteTimes(schedule.steps)
+                if isinstance(schedule, DiscreteSchedule)
+                else UniformTimes(t_max=schedule.t_max)
+            )
         self.times = times
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout={label_dropout} was given; expected a share in [0, 1].")
         self.label_dropout = label_dropout
 
-    def draw(self, x0: Tensor, generator: torch.Generator | None = None, shard: tuple[int, int] = (0, 1)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(
+        self, x0: Tensor, generator: torch.Generator | None = None, shard: tuple[int, int] = (0, 1)
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """The randomness of one step for x0 (B, ...): (t, eps, importance weight, keep), with keep (B,) a label's survival.
 
         shard = (rank, world): draw for ``world`` batches and take the ``rank``-th, so that several processes with the same generator
@@ -45,7 +56,11 @@ class DenoisingLoss:
         mine = slice(rank * n, (rank + 1) * n)
         t, importance = self.times.sample(n * world, generator, x0.device)
         eps = noise.randn((n * world, *x0.shape[1:]), generator, x0.device, x0.dtype)
-        keep = noise.rand((n * world,), generator, x0.device) >= self.label_dropout if self.label_dropout else t.new_ones(n * world, dtype=torch.bool)
+        keep = (
+            noise.rand((n * world,), generator, x0.device) >= self.label_dropout
+            if self.label_dropout
+            else t.new_ones(n * world, dtype=torch.bool)
+        )
         return t[mine].to(x0.dtype), eps[mine], importance[mine].to(x0.dtype), keep[mine]
 
     def per_sample(self, net: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, **condition: Tensor) -> Tensor:
@@ -57,7 +72,13 @@ class DenoisingLoss:
         return loss_weight(self.weight, t, self.schedule, self.target).to(error.dtype) * error
 
     def __call__(
-        self, net: nn.Module, x0: Tensor, *, generator: torch.Generator | None = None, shard: tuple[int, int] = (0, 1), **condition: Tensor
+        self,
+        net: nn.Module,
+        x0: Tensor,
+        *,
+        generator: torch.Generator | None = None,
+        shard: tuple[int, int] = (0, 1),
+        **condition: Tensor,
     ) -> Tensor:
         """The loss of a batch x0 (B, ...), a scalar. ValueError if x0 holds NaN, TypeError if it is not floating point."""
         check_finite("x0", check_tensor("x0", x0))
@@ -72,5 +93,7 @@ class DenoisingLoss:
 def drop_labels(net: nn.Module, condition: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
     """``condition`` with label replaced by the net's null class where ``keep`` (B,) is False."""
     if "label" not in condition or getattr(net, "null_label", None) is None:
-        raise ValueError("label_dropout was given, but there is no label or the net has no null class; expected a net built with classes=… and batches with labels.")
+        raise ValueError(
+            "label_dropout was given, but there is no label or the net has no null class; expected a net built with classes=… and batches with labels."
+        )
     return {**condition, "label": torch.where(keep, condition["label"], net.null_label)}

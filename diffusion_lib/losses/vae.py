@@ -1,7 +1,7 @@
 """What a variational autoencoder maximises, and two ways to differentiate it; with the linear case solved exactly.
 
-All bounds are in nats for each sample, (B,), and they are lower bounds: larger is better. `VAELoss` turns the sign for training.
-A ``vae`` is anything with encode, sample_latent, decode and decoder_log_var, as `diffusion_lib.nets.VAE` and `LinearVAE`.
+All bounds are in nats for each sample, (B,), and they are lower bounds: larger is better. `VAELoss` turns the sign.
+A ``vae`` is anything with encode, decode and decoder_log_var, as `diffusion_lib.nets.VAE` and `LinearVAE`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def vae_terms(vae: nn.Module, x: Tensor, generator: torch.Generator | None = Non
 
     x: data (B, ...), the shape the vae was built for.        generator: draws z.
     The first is an unbiased estimate of its mean over q, differentiable through z; the second is exact.
-    Book (1.5), (1.7). Kingma & Welling 2014, eq. 10.
+    Book (1.4), (1.6), (1.8). Kingma & Welling 2014, eq. 10.
     """
     mean, log_var = vae.encode(x)                                                   # (B, L)
     z = mean + (0.5 * log_var).exp() * noise.randn_like(mean, generator)            # (B, L)
@@ -48,8 +48,8 @@ def vae_terms(vae: nn.Module, x: Tensor, generator: torch.Generator | None = Non
 def vae_bound(vae: nn.Module, x: Tensor, *, beta: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """log p(x|z) - beta KL(q(z|x) || p(z)) for one z ~ q(z|x): (B, ...) -> (B,), nats.
 
-    beta: weight of the KL, >= 0. At 1 this is the ELBO, whose mean over z is at most log p(x); at 0 a noisy autoencoder.
-    Book (1.5), (1.17). Kingma & Welling 2014, eq. 3; Higgins et al. 2017, eq. 4.
+    beta: weight of the KL, >= 0. At 1 this is the ELBO, whose mean over z is at most log p(x).
+    Book (1.4), (1.16). Kingma & Welling 2014, eq. 3; Higgins et al. 2017, eq. 4.
     """
     check_non_negative("beta", beta)
     reconstruction, kl = vae_terms(vae, x, generator)
@@ -60,9 +60,9 @@ def vae_bound(vae: nn.Module, x: Tensor, *, beta: float = 1.0, generator: torch.
 class VAELoss:
     """The loss `train` minimises: minus the mean of `vae_bound`, in nats per sample.
 
-    beta: weight of the KL, >= 0        bin_width: distance of neighbouring grey values, >= 0; the data is dequantised by it
-    A data set of B rows is drawn for under several processes as `train` asks: rows of ``shard`` = (rank, world).
-    Book (1.5), (1.17).
+    beta: weight of the KL, >= 0        bin_width: distance of neighbouring grey values, >= 0, by which `dequantise` spreads
+    Under several processes ``shard`` = (rank, world): draw for all rows, keep those of this process, as `train` asks.
+    Book (1.4), (1.16).
     """
 
     beta: float = 1.0
@@ -92,8 +92,9 @@ class VAELoss:
 def dequantise(x: Tensor, bin_width: float, generator: torch.Generator | None = None) -> Tensor:
     """Spread each grey value evenly over its bin: x + bin_width (u - 1/2), u ~ U[0, 1); same shape as x.
 
-    bin_width: distance of neighbouring grey values, >= 0 (1/8 for the digits on [-1, 1], 2/255 for 8-bit pictures).
-    With it, E_u log p(x + u) + D log bin_width is at most the log-probability of the grey values. Theis et al. 2016, eq. 3.
+    bin_width: distance of neighbouring grey values, >= 0: on [-1, 1] 1/8 for the digits, 2/255 for 8-bit pictures.
+    Then the mean of log p over u, plus D log bin_width, is at most the log-probability of the grey values.
+    Book (1.22). Theis et al. 2016, section 3.1.
     """
     check_non_negative("bin_width", bin_width)
     return x + bin_width * (noise.rand(x.shape, generator, x.device, x.dtype) - 0.5)
@@ -122,7 +123,7 @@ def iwae_bound(log_w: Tensor) -> Tensor:
     """
     check_tensor("log_w", log_w)
     if log_w.ndim == 0 or log_w.shape[-1] == 0:
-        raise ValueError(f"log_w has shape {tuple(log_w.shape)}; expected (B, K) with K >= 1 draws along the last axis.")
+        raise ValueError(f"log_w has shape {tuple(log_w.shape)}; expected (B, K), K >= 1: draws along the last axis.")
     return log_w.logsumexp(-1) - math.log(log_w.shape[-1])
 
 
@@ -133,7 +134,7 @@ def pathwise_gradient(
 
     f: differentiable, (n, D) -> (n,), each row on its own.        mean, log_var: (D,).
     Returns the gradients in mean and in log_var, each (n, D); their averages over n are unbiased.
-    Book (1.10). Kingma & Welling 2014, section 2.4.
+    Book (1.8), (1.9). Kingma & Welling 2014, section 2.4.
     """
     eps, z = _draw(mean, log_var, n, generator)
     z.requires_grad_()
@@ -142,12 +143,18 @@ def pathwise_gradient(
 
 
 def score_function_gradient(
-    f: Callable[[Tensor], Tensor], mean: Tensor, log_var: Tensor, n: int, generator: torch.Generator | None = None, *, baseline: bool = False
+    f: Callable[[Tensor], Tensor],
+    mean: Tensor,
+    log_var: Tensor,
+    n: int,
+    generator: torch.Generator | None = None,
+    *,
+    baseline: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """As `pathwise_gradient`, through the density: f(z) times the gradient of log q(z). f needs no derivative.
 
     baseline: subtract from each f(z) the mean of the other n - 1 (needs n >= 2): still unbiased, smaller variance.
-    Book (1.9). Williams 1992, section 4 (REINFORCE); Kool et al. 2019 (the leave-one-out baseline).
+    Book (1.7). Williams 1992, section 4 (REINFORCE); Kool et al. 2019 (the leave-one-out baseline).
     """
     eps, z = _draw(mean, log_var, n, generator)
     with torch.no_grad():
@@ -162,16 +169,18 @@ def score_function_gradient(
 def _draw(mean: Tensor, log_var: Tensor, n: int, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
     check_tensor("mean", mean, ndim=1)
     if log_var.shape != mean.shape:
-        raise ValueError(f"log_var has shape {tuple(log_var.shape)} and mean {tuple(mean.shape)}; expected one log variance per dimension.")
-    eps = noise.randn((check_count("n", n), len(mean)), generator, mean.device, mean.dtype)   # (n, D)
+        raise ValueError(
+            f"log_var has shape {tuple(log_var.shape)} and mean {tuple(mean.shape)}; expected one log variance a dimension."
+        )
+    eps = noise.randn((check_count("n", n), len(mean)), generator, mean.device, mean.dtype)  # (n, D)
     return eps, (mean + (0.5 * log_var).exp() * eps).detach()
 
 
 @dataclass(frozen=True)
 class PPCA:
-    """The best fit of p(x) = N(mean, weight weight^T + variance I): mean (D,), weight (D, L), variance and log_likelihood floats.
+    """The best fit of p(x) = N(mean, weight weight^T + variance I): mean (D,), weight (D, L), two floats.
 
-    weight has orthogonal columns, by falling length; log_likelihood is the average over the data, in nats per sample.
+    Book (1.11). weight has orthogonal columns, by falling length; log_likelihood is the average over the data, in nats per sample.
     """
 
     mean: Tensor
@@ -185,21 +194,21 @@ def probabilistic_pca(x: Tensor, latent: int, variance: float | None = None) -> 
 
     x: data (N, D), N >= 2.        latent: L, 0 <= L < D.
     variance: the decoder's, if it is given rather than fitted (> 0); directions with less than it get a zero column.
-    Book (1.14), (1.15). Tipping & Bishop 1999, eqs. 7 and 8.
+    Book (1.13), (1.14). Tipping & Bishop 1999, eqs. 7 and 8.
     """
     check_finite("x", check_tensor("x", x, ndim=2))
     n, dim = x.shape
     if n < 2 or not 0 <= check_count("latent", latent, least=0) < dim:
-        raise ValueError(f"x has shape {tuple(x.shape)} and latent={latent}; expected at least 2 rows and latent < {dim}.")
+        raise ValueError(f"x has shape {tuple(x.shape)}, latent={latent}; expected at least 2 rows and latent < {dim}.")
     mean = x.mean(0)
     eigenvalues, vectors = torch.linalg.eigh((x - mean).T @ (x - mean) / n)          # rising
     eigenvalues, vectors = eigenvalues.flip(0).clamp(min=0), vectors.flip(1)
     if variance is None:
         variance = float(eigenvalues[latent:].mean())
     if not variance > 0:
-        raise ValueError(f"variance={variance!r} leaves no density; expected > 0: take fewer latent dimensions, or dequantise the data.")
+        raise ValueError(f"variance={variance!r} leaves no density; expected > 0: take fewer latents, or dequantise the data.")
     signal = (eigenvalues[:latent] - variance).clamp(min=0)                         # (L,)
-    total = torch.full_like(eigenvalues, variance)                                  # (D,) eigenvalues of the model's covariance
+    total = torch.full_like(eigenvalues, variance)                                  # (D,) the model's eigenvalues
     total[:latent] += signal
     log_likelihood = -0.5 * (dim * math.log(2 * math.pi) + total.log().sum() + (eigenvalues / total).sum())
     return PPCA(mean, vectors[:, :latent] * signal.sqrt(), variance, float(log_likelihood))

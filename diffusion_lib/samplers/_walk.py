@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 
 import torch
@@ -15,7 +16,9 @@ def check_start(x: Tensor, times: Tensor) -> Tensor:
     """Refuse a bad start ``x`` (B, ...) or a bad grid; return the grid in float64 on the CPU, where coefficients are made."""
     check_finite("x", check_tensor("x", x))
     if x.ndim < 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected a batch (B, ...): add a leading dimension with x[None].")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; expected a batch (B, ...): add a leading dimension with x[None]."
+        )
     return check_grid(times).double().cpu()
 
 
@@ -31,11 +34,11 @@ def evaluate(denoiser: Denoiser, x: Tensor, t: float, condition: dict[str, Tenso
 
 def final(states: Iterable[Tensor]) -> Tensor:
     """Run a sampler to its end and return its last state, x_0. ValueError if it holds NaN or there is no state."""
-    last = None
-    for last in states:
-        pass
-    if last is None:
+    tail = deque(states, maxlen=1)
+    if not tail:
         raise ValueError("the sampler gave no state; expected a sampler that has not been run yet: call it again.")
-    if not bool(torch.isfinite(last).all()):
-        raise ValueError("the sampler ended with NaN or infinite values; expected finite states: use more steps, or a denoiser that is finite at t_max.")
-    return last
+    if not bool(torch.isfinite(tail[0]).all()):
+        raise ValueError(
+            "the sampler ended with NaN or infinite values; expected finite states: use more steps, or a denoiser that is finite at t_max."
+        )
+    return tail[0]

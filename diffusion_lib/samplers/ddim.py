@@ -29,7 +29,9 @@ def ddim_coefficients(schedule: Schedule, times: Tensor, eta: float = 0.0) -> li
     return list(zip(a.tolist(), b.tolist(), added.sqrt().tolist(), strict=True))
 
 
-def ddim_step(x: Tensor, x0_hat: Tensor, a: float, b: float, c: float, generator: torch.Generator | None = None) -> Tensor:
+def ddim_step(
+    x: Tensor, x0_hat: Tensor, a: float, b: float, c: float, generator: torch.Generator | None = None
+) -> Tensor:
     """x_s = a x_t + b x0_hat + c z, with z ~ N(0, I) drawn only where c > 0."""
     x = a * x + b * x0_hat
     return x + c * noise.randn_like(x, generator) if c > 0 else x

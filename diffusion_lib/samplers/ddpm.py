@@ -54,9 +54,13 @@ def ddpm(
     times = check_start(x, times)
     check_choice("variance", variance, VARIANCES)
     if variance == "learned" and not getattr(denoiser, "learned_variance", False):
-        raise ValueError("variance='learned' was given with a denoiser that has none; expected NetDenoiser(..., learned_variance=True).")
+        raise ValueError(
+            "variance='learned' was given with a denoiser that has none; expected NetDenoiser(..., learned_variance=True)."
+        )
     if variance == "optimal" and not hasattr(denoiser, "variance"):
-        raise ValueError("variance='optimal' was given with a denoiser without variance(x, t); expected one that knows Var[x_0 | x_t], as ExactDenoiser.")
+        raise ValueError(
+            "variance='optimal' was given with a denoiser without variance(x, t); expected one that knows Var[x_0 | x_t], as ExactDenoiser."
+        )
     return _walk(denoiser, schedule, x, times.tolist(), variance, generator, condition or {})
 
 

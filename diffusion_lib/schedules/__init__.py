@@ -32,7 +32,8 @@ __all__ = [
 ]
 
 SCHEDULES = {
-    cls.__name__: cls for cls in (VPSchedule, CosineSchedule, VESchedule, SubVPSchedule, EDMSchedule, LinearSchedule, DiscreteSchedule)
+    cls.__name__: cls
+    for cls in (VPSchedule, CosineSchedule, VESchedule, SubVPSchedule, EDMSchedule, LinearSchedule, DiscreteSchedule)
 }
 
 

@@ -74,8 +74,12 @@ class DiscreteSchedule(Schedule):
     def time(self, k: Tensor | int) -> Tensor:
         """The time t = k / T in [0, 1] of step ``k`` in 0..T (k = 0 is data); an int or an integer tensor of any shape."""
         k = torch.as_tensor(k)
-        if k.is_floating_point() or (k.device.type == "cpu" and k.numel() and not bool(((k >= 0) & (k <= self.steps)).all())):
-            raise ValueError(f"k={k.tolist()} was given; expected integers in 0..{self.steps}: steps count from 1, and 0 is the data.")
+        if k.is_floating_point() or (
+            k.device.type == "cpu" and k.numel() and not bool(((k >= 0) & (k <= self.steps)).all())
+        ):
+            raise ValueError(
+                f"k={k.tolist()} was given; expected integers in 0..{self.steps}: steps count from 1, and 0 is the data."
+            )
         return k.double() / self.steps
 
     def _interval(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:

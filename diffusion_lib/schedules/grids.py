@@ -14,7 +14,13 @@ GRIDS = ("uniform", "karras", "log_snr", "quadratic")
 
 
 def time_grid(
-    schedule: Schedule, steps: int, kind: str = "uniform", *, noise_min: float = 0.002, noise_max: float | None = None, rho: float = 7.0
+    schedule: Schedule,
+    steps: int,
+    kind: str = "uniform",
+    *,
+    noise_min: float = 0.002,
+    noise_max: float | None = None,
+    rho: float = 7.0,
 ) -> Tensor:
     """``steps + 1`` times from ``schedule.t_max`` (or ``noise_max``) down to exactly 0, strictly decreasing: (steps + 1,) float64.
 
@@ -30,7 +36,9 @@ def time_grid(
     start = torch.tensor(schedule.t_max, dtype=torch.float64)
     if noise_max is not None:
         check_positive("noise_max", noise_max)
-        start = schedule.time_of_log_snr(torch.tensor(-math.log(noise_max), dtype=torch.float64)).clamp(max=schedule.t_max)
+        start = schedule.time_of_log_snr(torch.tensor(-math.log(noise_max), dtype=torch.float64)).clamp(
+            max=schedule.t_max
+        )
     unit = torch.linspace(1.0, 0.0, steps + 1, dtype=torch.float64)
     if kind == "uniform":
         return start * unit
@@ -38,7 +46,9 @@ def time_grid(
         return start * unit**2
     highest = float(schedule.noise_level(start))
     if not noise_min < highest:
-        raise ValueError(f"noise_min={noise_min} is not below the noise level {highest:.4g} at the start; expected 0 < noise_min < noise_max.")
+        raise ValueError(
+            f"noise_min={noise_min} is not below the noise level {highest:.4g} at the start; expected 0 < noise_min < noise_max."
+        )
     unit = torch.linspace(1.0, 0.0, steps, dtype=torch.float64) if steps > 1 else torch.ones(1, dtype=torch.float64)
     if kind == "log_snr":
         log_snr = -(unit * math.log(highest) + (1 - unit) * math.log(noise_min))

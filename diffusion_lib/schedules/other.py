@@ -29,7 +29,9 @@ class VESchedule(Schedule):
         check_positive("sigma_min", self.sigma_min)
         check_positive("sigma_max", self.sigma_max)
         if self.sigma_max <= self.sigma_min:
-            raise ValueError(f"sigma_max={self.sigma_max} is not above sigma_min={self.sigma_min}; expected noise to grow: swap them.")
+            raise ValueError(
+                f"sigma_max={self.sigma_max} is not above sigma_min={self.sigma_min}; expected noise to grow: swap them."
+            )
 
     @property
     def _log_ratio(self) -> float:

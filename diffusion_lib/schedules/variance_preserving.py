@@ -26,7 +26,9 @@ class _LinearBeta(Schedule):
         check_non_negative("beta_min", self.beta_min)
         check_positive("beta_max", self.beta_max)
         if self.beta_max < self.beta_min:
-            raise ValueError(f"beta_max={self.beta_max} is below beta_min={self.beta_min}; expected noise to grow: swap them.")
+            raise ValueError(
+                f"beta_max={self.beta_max} is below beta_min={self.beta_min}; expected noise to grow: swap them."
+            )
 
     @property
     def prior_std(self) -> float:
@@ -41,7 +43,9 @@ class _LinearBeta(Schedule):
 
     def _time_of_integral(self, integral: Tensor) -> Tensor:
         # The stable root of B(t) = integral: no difference of near-equal numbers.
-        return 2 * integral / (self.beta_min + (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt())
+        return (
+            2 * integral / (self.beta_min + (self.beta_min**2 + 2 * (self.beta_max - self.beta_min) * integral).sqrt())
+        )
 
     def _alpha(self, t: Tensor) -> Tensor:
         return torch.exp(-0.5 * self._integral(t))

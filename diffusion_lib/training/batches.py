@@ -20,7 +20,7 @@ class Batches:
     x: data (N, ...), floating point, finite; pictures (N, C, H, W) in [-1, 1]
     label: classes (N,), passed to the loss as the condition ``label``; None for an unconditional net
     batch_size: samples in a batch, on each process, >= 1 (it may exceed N)
-    seed: any integer; the same seed gives the same order on every machine
+    seed: an integer >= 0; the same seed gives the same order on every machine
     condition: further conditions, each a tensor (N, ...), passed on by their names
     Errors: TypeError or ValueError for data that is no float tensor, holds a NaN, or whose conditions have another length.
     """
@@ -70,7 +70,7 @@ class Batches:
         while count:
             epoch, start = divmod(self.position, len(self.x))
             if epoch != self._epoch:
-                order = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+                order = torch.Generator().manual_seed((self.seed * 1_000_003 + epoch) % 2**63)
                 self._epoch, self._order = epoch, torch.randperm(len(self.x), generator=order)
             part = self._order[start:start + count]
             parts.append(part)

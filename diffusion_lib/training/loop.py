@@ -18,7 +18,15 @@ from diffusion_lib.training.ema import EMA
 from diffusion_lib.training.precision import PRECISIONS, autocast, faster_precision
 from diffusion_lib.training.processes import Processes
 from diffusion_lib.training.progress import bar
-from diffusion_lib.training.state import pack_optimizer, prefixed, read_state, restore, section, unpack_optimizer, write_state
+from diffusion_lib.training.state import (
+    pack_optimizer,
+    prefixed,
+    read_state,
+    restore,
+    section,
+    unpack_optimizer,
+    write_state,
+)
 from diffusion_lib.validate import check_choice, check_count, check_finite, check_non_negative, check_positive
 
 LOOK = 20  # steps between looks at the loss (each look waits for the device)
@@ -110,8 +118,7 @@ def train(net: nn.Module, loss: Callable[..., Tensor], batches: Iterable, *, ste
     cuda = [device] if device.type == "cuda" else []
     done, curve, seconds = 0, [], 0.0
 
-    with torch.random.fork_rng(devices=cuda):  # dropout draws from torch's generator: seed it here, give it back after
-        torch.manual_seed(seed + rank)
+    with torch.random.fork_rng(devices=cuda):  # dropout draws from torch's generator: seeded at each step, given back after
         saved = read_state(folder) if folder is not None and resume else None
         if saved is not None:
             tensors, numbers = saved
@@ -121,9 +128,6 @@ def train(net: nn.Module, loss: Callable[..., Tensor], batches: Iterable, *, ste
                 restore(average.net, section(tensors, "ema"), source)
             unpack_optimizer(optimizer, tensors)
             noise.set_state(tensors["random.noise"])
-            torch.set_rng_state(tensors["random.torch"])
-            if cuda and "random.cuda" in tensors:
-                torch.cuda.set_rng_state(tensors["random.cuda"], device)
             if memory is not None:
                 memory.load_state_dict(numbers["loss"] | section(tensors, "loss"))
             stream.load_state_dict(numbers["stream"])
@@ -135,12 +139,10 @@ def train(net: nn.Module, loss: Callable[..., Tensor], batches: Iterable, *, ste
                 return
             history = {} if memory is None else memory.state_dict()
             tensors = {**prefixed("net", net.state_dict()), **pack_optimizer(optimizer), "random.noise": noise.get_state(),
-                       "random.torch": torch.get_rng_state(), "losses": torch.cat(curve) if curve else torch.empty(0),
+                       "losses": torch.cat(curve) if curve else torch.empty(0),
                        **prefixed("loss", {k: v for k, v in history.items() if isinstance(v, Tensor)})}
             if average is not None:
                 tensors |= prefixed("ema", average.net.state_dict())
-            if cuda:
-                tensors["random.cuda"] = torch.cuda.get_rng_state(device)
             numbers = {"step": step, "seconds": seconds + time.perf_counter() - start, "precision": precision, "stream": stream.state_dict()}
             numbers["loss"] = {k: v for k, v in history.items() if not isinstance(v, Tensor)}
             write_state(folder, tensors, numbers)
@@ -157,6 +159,7 @@ def train(net: nn.Module, loss: Callable[..., Tensor], batches: Iterable, *, ste
                 if precision == "auto":
                     precision = processes.agree(faster_precision(net, loss, x0, condition, shard=(rank, world)))
                     start = time.perf_counter()
+            torch.manual_seed(((seed * 1_000_003 + step) * 1_009 + rank) % 2**63)
             for group in optimizer.param_groups:
                 group["lr"] = lr * rate(step, steps, warmup, cooldown)
             with autocast(device, precision):

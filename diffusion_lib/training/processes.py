@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from diffusion_lib.profile import accelerator
+
 
 class Processes:
     """Rank, world size and device of this process, and the few exchanges that training needs.
@@ -21,9 +23,12 @@ class Processes:
     def __init__(self, device: torch.device | str | None = None) -> None:
         from accelerate import PartialState
 
-        self._state = PartialState(cpu=device is not None and torch.device(device).type == "cpu")
+        wanted = accelerator() if device is None else torch.device(device)
+        self._state = PartialState(cpu=wanted is None or wanted.type == "cpu")  # else it would not look for gloo's processes
         self.rank, self.world = self._state.process_index, self._state.num_processes
         self.device = self._state.device if device is None or self.world > 1 else torch.device(device)
+        if self.device.type == "cpu":
+            self.device = torch.device("cpu")  # accelerate says cpu:0
 
     def copy_from_first(self, net: nn.Module) -> None:
         """Give every process the first one's weights."""

@@ -1,6 +1,6 @@
 """The whole state of a training run in one safetensors file, written atomically, so that it can be killed at any moment.
 
-Tensors: net.*, ema.*, optimizer.<i>.*, loss.*, the random generators and the loss curve. Numbers and the place in the data
+Tensors: net.*, ema.*, optimizer.<i>.*, loss.*, the noise generator and the loss curve. Numbers and the place in the data
 ride as JSON in the same file's header: one file, hence one rename, hence never half of a state.
 """
 

@@ -24,7 +24,7 @@ STEPS = 300
 
 
 class Dropped(nn.Module):
-    """A network with dropout, so that torch's own generator counts too."""
+    """A network with dropout, so that what torch's own generator draws counts too."""
 
     def __init__(self) -> None:
         super().__init__()

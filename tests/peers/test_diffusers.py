@@ -7,7 +7,7 @@ import torch
 
 from diffusion_lib.denoisers import NetDenoiser
 from diffusion_lib.exact import three_modes
-from diffusion_lib.samplers import ddim, ddpm
+from diffusion_lib.samplers import ddim, ddpm, final
 from diffusion_lib.schedules import DiscreteSchedule
 from diffusion_lib.targets import convert
 
@@ -40,10 +40,10 @@ def their_samples(scheduler, steps, **step_options):
 
 def our_samples(sampler, ks, **options):
     times = SCHEDULE.time(torch.tensor([*ks, 0]))
-    states = sampler(NetDenoiser(eps_net, SCHEDULE), SCHEDULE, start(), times, generator=torch.Generator().manual_seed(1), **options)
-    for x in states:
-        pass
-    return x
+    states = sampler(
+        NetDenoiser(eps_net, SCHEDULE), SCHEDULE, start(), times, generator=torch.Generator().manual_seed(1), **options
+    )
+    return final(states)
 
 
 def test_alphas_bar_agree():
@@ -51,11 +51,16 @@ def test_alphas_bar_agree():
     assert torch.allclose(SCHEDULE.alphas_bar[1:], theirs, rtol=1e-4)  # theirs is a float32 product of 1000 factors
 
 
-@pytest.mark.parametrize("steps, variance, theirs", [(1000, "posterior", "fixed_small"), (1000, "forward", "fixed_large"), (100, "posterior", "fixed_small")])
+@pytest.mark.parametrize(
+    "steps, variance, theirs",
+    [(1000, "posterior", "fixed_small"), (1000, "forward", "fixed_large"), (100, "posterior", "fixed_small")],
+)
 def test_ddpm_agrees(steps, variance, theirs):
     scheduler = diffusers.DDPMScheduler(variance_type=theirs, clip_sample=False, timestep_spacing="leading")
     expected, ks = their_samples(scheduler, steps)
-    assert float((our_samples(ddpm, ks, variance=variance) - expected).abs().max()) < 2e-3  # float32 coefficients over many steps
+    assert (
+        float((our_samples(ddpm, ks, variance=variance) - expected).abs().max()) < 2e-3
+    )  # float32 coefficients over many steps
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
