@@ -59,15 +59,17 @@ quick: $(STAMP) ## the fast tests only: no notebooks, no browser, nothing marked
 lab: $(STAMP) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks
 
-notebooks: $(STAMP) ## bring .ipynb in step with .md, run the chapters whose code changed, rewrite the equation index
+notebooks: $(STAMP) ## bring .ipynb in step with .md, run the chapters whose code changed, rewrite the equation index and the landing page's pictures
 	@$(BIN)/python tools/address.py
 	@$(BIN)/python tools/pair.py
 	@$(BIN)/python tools/execute.py
 	@$(BIN)/python tools/equations.py
+	@$(BIN)/python tools/landing.py
 
 check: $(STAMP) ## say what is out of step (pairs, outputs, address, equation index) and how the code reads
 	@$(BIN)/python tools/pair.py --check && $(BIN)/python tools/execute.py --check && \
-	  $(BIN)/python tools/address.py --check && $(BIN)/python tools/equations.py --check && $(BIN)/ruff check -q
+	  $(BIN)/python tools/address.py --check && $(BIN)/python tools/equations.py --check && \
+	  $(BIN)/python tools/landing.py --check && $(BIN)/ruff check -q
 
 set-address: $(STAMP) ## move the book to another repository: make set-address URL=https://github.com/OWNER/NAME
 	@if [ -z "$(URL)" ]; then echo "say which: make set-address URL=https://github.com/OWNER/NAME"; exit 1; fi

@@ -160,10 +160,10 @@ def available() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
-def denoiser_of(net: nn.Module, card: dict[str, Any], clip: float | None = 1.0) -> NetDenoiser:
+def denoiser_of(net: nn.Module, card: dict[str, Any], clip: float | None | str = "card") -> NetDenoiser:
     """The loaded network as a denoiser, with the schedule (``.schedule``), target and learned variance that its card names.
 
-    clip: clamp x0_hat to [-clip, clip], as fits pictures; None for other data
+    clip: clamp x0_hat to [-clip, clip], or None; "card" takes the card's ``clip`` (1 where it names none, as fits pictures)
     Errors: ValueError if the card names no schedule and target, or one that does not exist.
     """
     for key in ("schedule", "target"):
@@ -171,6 +171,7 @@ def denoiser_of(net: nn.Module, card: dict[str, Any], clip: float | None = 1.0) 
             raise ValueError(f"The card of {card['architecture']} names no {key}; expected the card of a denoising network: "
                              f"pass {{'{key}': ...}} in the card when you save.")
     schedule = schedule_from_config(card["schedule"])
+    clip = card.get("clip", 1.0) if clip == "card" else clip
     return NetDenoiser(net, schedule, card["target"], bool(card["config"].get("learned_variance", False)), clip)
 
 

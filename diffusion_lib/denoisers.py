@@ -23,8 +23,8 @@ class NetDenoiser:
     """A network as a denoiser: ``net(x, t, **condition)`` predicts ``target`` under ``schedule``.
 
     net: module mapping (B, C, ...) and t (B,) to (B, C, ...), or to (B, 2C, ...) with ``learned_variance``, whose second half is
-    the position u in [-1, 1] between the log of the smallest and the largest reverse variance (Nichol & Dhariwal 2021, eq. 15,
-    with v = (u + 1) / 2). clip: if given, x0_hat is clamped to [-clip, clip], as DDPM's code does with clip = 1.
+    the position u in [-1, 1] between the log of the smallest and the largest reverse variance (Book (2.27); Nichol & Dhariwal
+    2021, eq. 15, with v = (u + 1) / 2). clip: if given, x0_hat is clamped to [-clip, clip], as DDPM's code does with clip = 1.
     ValueError for an unknown target or an output of another shape; TypeError (from the net) for a condition it does not know.
     """
 

@@ -53,7 +53,7 @@ def elbo(
 
     Its expectation is an upper bound on -log p(x_0) of the model that ``samplers.ddpm`` samples on the same grid with the same
     ``variance`` (whose last step here keeps its noise, or there would be no density). decoder: "gaussian", a density, or
-    "discretized", the probability of one of ``bins`` values in [-1, 1]. N evaluations. Ho et al. 2020, eq. 5.
+    "discretized", the probability of one of ``bins`` values in [-1, 1]. N evaluations. Book (2.8), (2.9). Ho et al. 2020, eq. 5.
     """
     times = check_start(x0, times)
     check_choice("variance", variance, VARIANCES)
@@ -85,7 +85,7 @@ def elbo(
 
 
 def bits_per_dim(nats: Tensor, dims: int, bins: int | None = None) -> Tensor:
-    """Nats per sample -> bits per dimension: nats / (dims log 2).
+    """Nats per sample -> bits per dimension: nats / (dims log 2). Book (2.29).
 
     For a *density* of data scaled to [-1, 1] that has ``bins`` grey levels, give ``bins``: a bin is 2 / (bins - 1) wide, so
     log2((bins - 1) / 2) is added per dimension. Leave it out for probabilities, as from the discretized decoder.

@@ -12,7 +12,7 @@ TARGETS = ("x0", "eps", "score", "v", "velocity")
 
 
 def diffuse(x0: Tensor, eps: Tensor, t: Tensor | float, schedule: Schedule) -> Tensor:
-    """x_t = alpha(t) x_0 + sigma(t) eps, for x0 and eps (B, ...) and t (B,) in [0, 1]. Ho et al. 2020, eq. 4."""
+    """x_t = alpha(t) x_0 + sigma(t) eps, for x0 and eps (B, ...) and t (B,) in [0, 1]. Book (2.3). Ho et al. 2020, eq. 4."""
     check_same_shape("x0", x0, "eps", eps)
     t = check_batch_time(t, x0)
     return expand(schedule.alpha(t), x0) * x0 + expand(schedule.sigma(t), x0) * eps
@@ -75,7 +75,7 @@ def convert(
 ) -> Tensor:
     """Turn a prediction of ``source`` into one of ``to``, given x_t = ``x`` (both (B, ...)) and t (B,) or a float.
 
-    Linear in (x, prediction), so exact for conditional means as well as for the true x_0 and eps.
+    Book (2.19) for "v". Linear in (x, prediction), so exact for conditional means as well as for the true x_0 and eps.
     ValueError for unequal shapes, unknown targets, or a time where the conversion does not exist.
     """
     check_same_shape("prediction", prediction, "x", x)

@@ -30,7 +30,7 @@ def forward_kernel(schedule: Schedule, s: Tensor | float, t: Tensor | float) -> 
     """q(x_t | x_s) = N(scale x_s, variance I) for s < t: returns (scale, variance), each of t's shape, float64.
 
     scale = alpha_t / alpha_s, variance = sigma_t^2 - scale^2 sigma_s^2. For neighbouring DDPM steps these are sqrt(1 - beta) and
-    beta. Kingma et al. 2021 (VDM), eqs. 23 and 24.
+    beta. Book (2.1). Kingma et al. 2021 (VDM), eqs. 23 and 24.
     """
     s, t = _pair(s, t)
     scale = schedule.alpha(t) / schedule.alpha(s)
@@ -41,7 +41,7 @@ def posterior_kernel(schedule: Schedule, s: Tensor | float, t: Tensor | float) -
     """q(x_s | x_t, x_0) = N(c_x0 x_0 + c_xt x_t, variance I) for s < t: returns (c_x0, c_xt, variance), float64.
 
     With the forward step's (scale, beta): c_x0 = alpha_s beta / sigma_t^2, c_xt = scale sigma_s^2 / sigma_t^2 and
-    variance = beta sigma_s^2 / sigma_t^2 (DDPM's beta-tilde). Ho et al. 2020, eqs. 6 and 7.
+    variance = beta sigma_s^2 / sigma_t^2 (DDPM's beta-tilde). Book (2.5), (2.6). Ho et al. 2020, eqs. 6 and 7.
     """
     scale, beta = forward_kernel(schedule, s, t)
     s, t = _pair(s, t)
@@ -66,7 +66,7 @@ def reverse_kernel(
     "learned": log-interpolated between the two by ``fraction`` in [0, 1], same shape as x (Nichol & Dhariwal 2021, eq. 15);
     "optimal": beta-tilde + c_x0^2 Var[x_0 | x_t], with ``data_variance`` = Var[x_0 | x_t], same shape as x (Bao et al. 2022, eq. 7).
     At s = 0 the posterior variance is 0 and "posterior" and "learned" fall back to "forward", so that a density exists.
-    log_variance broadcasts against x. ValueError for an unknown kind or a missing ``fraction`` / ``data_variance``.
+    log_variance broadcasts against x. Book (2.7), (2.17), (2.27). ValueError for an unknown kind or a missing ``fraction`` / ``data_variance``.
     """
     check_choice("variance", variance, VARIANCES)
     c_x0, c_xt, posterior = posterior_kernel(schedule, s, t)
@@ -96,7 +96,7 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def gaussian_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
-    """KL( N(mean_q, exp(log_var_q)) || N(mean_p, exp(log_var_p)) ), elementwise, in nats; the arguments broadcast."""
+    """KL( N(mean_q, exp(log_var_q)) || N(mean_p, exp(log_var_p)) ), elementwise, in nats; the arguments broadcast. Book (2.10)."""
     return 0.5 * (
         log_var_p - log_var_q - 1 + torch.exp(log_var_q - log_var_p) + (mean_q - mean_p) ** 2 * torch.exp(-log_var_p)
     )

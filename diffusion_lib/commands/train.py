@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> None:
     if first:
         print(f"{options.data}: {len(data.train)} pictures {tuple(shape)}, {len(data.held_out)} held out; "
               f"{parameter_count(net):,} parameters, {steps} steps on {processes.world} process(es), {processes.device}", file=sys.stderr)
-    card = {"data": describe(options, data), "shape": shape, "schedule": schedule.config, "target": options.target}
+    card = {"data": describe(options, data), "shape": shape, "schedule": schedule.config, "target": options.target,
+            "clip": 1.0 if options.target in ("eps", "score") else None}  # x0_hat from eps divides by alpha, which ends near 0
 
     def grid(average: torch.nn.Module) -> torch.Tensor:
         described = {**card, "architecture": "UNet", "config": average.config}

@@ -25,7 +25,7 @@ DECODERS = ("gaussian", "discretized")
 def prior_term(x0: Tensor, schedule: Schedule) -> Tensor:
     """L_T = KL( q(x_T | x_0) || N(0, prior_std^2) ) in nats, (B,): what starting from pure noise costs. No network in it.
 
-    Ho et al. 2020, eq. 5, first term.
+    Book (2.9), first term. Ho et al. 2020, eq. 5, first term.
     """
     t = torch.as_tensor(schedule.t_max, dtype=x0.dtype, device=x0.device)
     log_var, log_var_prior = (
@@ -53,7 +53,7 @@ def bound_term(
 
     Where s > 0 it is KL( q(x_s | x_t, x_0) || p(x_s | x_t) ); where s = 0 it is -log p(x_0 | x_t), with a Gaussian density or the
     probability of a bin of width 2 / (bins - 1). variance, fraction, data_variance: see ``transitions.reverse_kernel``.
-    Ho et al. 2020, eq. 5, second and third term; eq. 13.
+    Book (2.9), second and third term; with equal variances it is (2.20). Ho et al. 2020, eq. 5, second and third term; eq. 13.
     """
     check_choice("decoder", decoder, DECODERS)
     mean, log_var = reverse_kernel(x0_hat, x, s, t, schedule, variance, fraction, data_variance)
@@ -141,7 +141,7 @@ class HybridLoss(VariationalLoss):
 
     L_simple trains the mean; in L_vlb the mean is held fixed (its gradient is stopped), so that it trains only the variance.
     vlb_weight: 0.001 in the paper, for L_vlb = the sum over T terms; here L_vlb is in nats per dimension.
-    Nichol & Dhariwal 2021, eq. 16. label_dropout: as in DenoisingLoss.
+    Book (2.28). Nichol & Dhariwal 2021, eq. 16. label_dropout: as in DenoisingLoss.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ class DenoisingLoss:
     schedule: the path. target: what the net predicts, one of TARGETS. weight: "simple", another name in ``losses.weights``, or a
     callable (schedule, t) -> (B,). times: a TimeSampler; by default DDPM's integers for a DiscreteSchedule, else uniform times.
     label_dropout: the share of labels replaced by the net's null class (``net.null_label``), for classifier-free guidance.
-    Ho et al. 2020, eq. 14, for target "eps" and weight "simple".
+    Book (2.21), and Ho et al. 2020, eq. 14, for target "eps" and weight "simple".
     """
 
     def __init__(

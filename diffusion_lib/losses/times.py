@@ -55,7 +55,7 @@ class ImportanceTimes:
     """t = k / steps with k drawn in proportion to the root mean square of its last ``history`` losses.
 
     The weight 1 / (steps p_k) keeps the mean unbiased, and this p has the least variance of all. Until every k has been seen
-    ``history`` times, k is uniform. Call :meth:`update` after each step. Nichol & Dhariwal 2021, Sec. 3.3, eq. 18; as in their
+    ``history`` times, k is uniform. Call :meth:`update` after each step. Book (2.30). Nichol & Dhariwal 2021, Sec. 3.3, eq. 18; as in their
     code, a thousandth of the probability stays uniform, so that no time is ever forgotten.
     """
 

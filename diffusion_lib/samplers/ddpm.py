@@ -28,7 +28,7 @@ def ddpm_step(
 ) -> Tensor:
     """One draw of x_s from p(x_s | x_t), given x_t = ``x`` and ``x0_hat``, both (B, ...). The step to s = 0 adds no noise.
 
-    Ho et al. 2020, eqs. 7 and 11. variance, fraction, data_variance: see ``transitions.reverse_kernel``.
+    Book (2.25). Ho et al. 2020, eqs. 7 and 11. variance, fraction, data_variance: see ``transitions.reverse_kernel``.
     """
     times = torch.tensor([s, t], dtype=torch.float64)
     mean, log_var = reverse_kernel(x0_hat, x, times[0], times[1], schedule, variance, fraction, data_variance)
@@ -47,7 +47,7 @@ def ddpm(
 ) -> Iterator[Tensor]:
     """Ancestral sampling from x_T = ``x`` (B, ...) over a decreasing grid ``times`` (N + 1,): yields N + 1 states, x_T first.
 
-    Any grid of any schedule will do; DDPM's own is t = k / T. variance: "posterior", "forward", "learned" (needs a NetDenoiser
+    Book (2.7), (2.25). Any grid of any schedule will do; DDPM's own is t = k / T. variance: "posterior", "forward", "learned" (needs a NetDenoiser
     with learned_variance) or "optimal" (needs a denoiser with ``variance(x, t)``); see ``transitions.reverse_kernel``.
     Weak order 1 in the step size; N evaluations. ValueError for a bad grid, a NaN in x, or a variance the denoiser cannot give.
     """

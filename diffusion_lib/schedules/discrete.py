@@ -17,7 +17,7 @@ MAX_BETA = 0.999
 class DiscreteSchedule(Schedule):
     """T noise rates ``betas`` (T,), each in (0, 1): step k has alpha-bar_k = (1 - beta_1) ... (1 - beta_k) and time t = k / T.
 
-    Ho et al. 2020, eq. 4. Attributes: ``steps`` = T; ``betas`` (T,), whose entry k - 1 is beta_k; ``alphas_bar`` (T + 1,), whose
+    Book (2.2). Ho et al. 2020, eq. 4. Attributes: ``steps`` = T; ``betas`` (T,), whose entry k - 1 is beta_k; ``alphas_bar`` (T + 1,), whose
     entry k is alpha-bar_k, with alpha-bar_0 = 1, so no index is ever shifted. Between the steps log alpha-bar is linear in t,
     which is the exact variance-preserving SDE with a piecewise constant rate.
     """
@@ -40,7 +40,7 @@ class DiscreteSchedule(Schedule):
         """The two schedules of the literature, for ``T`` steps.
 
         "linear": beta from 1e-4 to 0.02 for T = 1000 (Ho et al. 2020, Sec. 4), scaled by 1000 / T for other T as in Nichol &
-        Dhariwal's code; needs T > 20. "cosine": Nichol & Dhariwal 2021, eq. 17, with beta clipped at 0.999.
+        Dhariwal's code; needs T > 20. "cosine": Book (2.26), Nichol & Dhariwal 2021, eq. 17, with beta clipped at 0.999.
         """
         check_choice("name", name, ("linear", "cosine"))
         check_count("T", T)
