@@ -58,6 +58,13 @@ window.reading = (() => {
     return culprits.length ? culprits : [`the page scrolls to ${document.scrollingElement.scrollWidth} px`];
   };
 
+  // Scrolling goes right, never left of the start: what sticks out there cannot be reached.
+  const cutOff = () => all("mjx-container, table, pre, img", article()).filter((e) => {
+    if (!shown(e)) return false;
+    const box = e.parentElement.getBoundingClientRect();
+    return e.getBoundingClientRect().left < box.left - 1 - e.parentElement.scrollLeft;
+  }).map(name).slice(0, 8);
+
   // Everything that makes up the picture of a figure, without its controls and its text.
   const picture = (figure) => all("img, svg, canvas, div, picture, path", figure).map((e) => {
     const style = getComputedStyle(e), box = e.getBoundingClientRect(), frame = figure.getBoundingClientRect();
@@ -85,5 +92,5 @@ window.reading = (() => {
 
   const figure = (control) => control.closest(".dl-interactive, figure, .cell_output") ?? control.parentElement;
   const visible = (selector) => all(selector).filter(shown).map(name);
-  return { report, tooWide, figure, picture, faint, boxed, visible };
+  return { report, tooWide, cutOff, figure, picture, faint, boxed, visible };
 })();

@@ -108,6 +108,8 @@ def test_phone_and_sliders(page, browser, site):
     try:
         wide = visit.tab.evaluate("() => reading.tooWide()")
         assert not wide, "these stick out of the phone's screen"
+        cut = visit.tab.evaluate("() => reading.cutOff()")
+        assert not cut, "the left part of these cannot be scrolled to"
         idle = []
         sliders = visit.tab.locator(".bd-article input[type=range]")
         for k in range(sliders.count()):
