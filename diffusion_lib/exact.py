@@ -76,7 +76,7 @@ class GaussianMixture:
         return self.means[k] + self._from_basis(z, k), k
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """log p(x) in nats, (B,), for x (B, D)."""
+        """log p(x) in nats, (B,), for x (B, D). Book (1.1)."""
         one, zero = x.new_ones(len(x)), x.new_zeros(len(x))
         return self.to(x)._terms(x, one, zero)[0].logsumexp(1)
 

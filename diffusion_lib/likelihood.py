@@ -53,7 +53,7 @@ def elbo(
 
     Its expectation is an upper bound on -log p(x_0) of the model that ``samplers.ddpm`` samples on the same grid with the same
     ``variance`` (whose last step here keeps its noise, or there would be no density). decoder: "gaussian", a density, or
-    "discretized", the probability of one of ``bins`` values in [-1, 1]. N evaluations. Book (2.8), (2.9). Ho et al. 2020, eq. 5.
+    "discretized", the probability of one of ``bins`` values in [-1, 1]. N evaluations. Book (1.24), (2.8), (2.9). Ho et al. 2020, eq. 5.
     """
     times = check_start(x0, times)
     check_choice("variance", variance, VARIANCES)

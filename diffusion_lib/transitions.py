@@ -96,7 +96,7 @@ def gaussian_log_prob(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
 
 
 def gaussian_kl(mean_q: Tensor, log_var_q: Tensor, mean_p: Tensor, log_var_p: Tensor) -> Tensor:
-    """KL( N(mean_q, exp(log_var_q)) || N(mean_p, exp(log_var_p)) ), elementwise, in nats; the arguments broadcast. Book (2.10)."""
+    """KL( N(mean_q, exp(log_var_q)) || N(mean_p, exp(log_var_p)) ), elementwise, in nats; the arguments broadcast. Book (1.5), (1.6), (2.10)."""
     return 0.5 * (
         log_var_p - log_var_q - 1 + torch.exp(log_var_q - log_var_p) + (mean_q - mean_p) ** 2 * torch.exp(-log_var_p)
     )

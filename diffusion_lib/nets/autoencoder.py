@@ -44,7 +44,7 @@ class _GaussianVAE(nn.Module):
     def sample_latent(self, mean: Tensor, log_var: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw z = mean + std * eps, eps ~ N(0, I): the reparameterisation; all (B, latent).
 
-        Kingma & Welling 2014, section 2.4.
+        Book (1.8). Kingma & Welling 2014, section 2.4.
         """
         return mean + (0.5 * log_var).exp() * noise.randn_like(mean, generator)
 
