@@ -142,9 +142,9 @@ def test_bibliography_is_in_order(reading):
     assert not missing, f"references.bib lacks {missing}"
 
 
-def test_arxiv_numbers_of_the_prose_are_in_the_bibliography():
+def test_arxiv_numbers_of_pages_and_chapters_are_in_the_bibliography():
     everything = "\n".join(bib_entries().values())
-    for page in PAGES:
+    for page in [*PAGES, *sorted((ROOT / "notebooks").glob("*.md"))]:
         for number in re.findall(r"arxiv\.org/abs/([\w./-]+?)[).\s]", page.read_text(encoding="utf-8")):
             assert f"arxiv.org/abs/{number}" in everything, f"{page.name} cites {number}; add it to references.bib"
 
