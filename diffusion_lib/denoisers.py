@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from diffusion_lib.exact import GaussianMixture
 from diffusion_lib.schedules import EDMSchedule, Schedule, expand
 from diffusion_lib.targets import TARGETS, convert
+from diffusion_lib.transitions import VARIANCES
 from diffusion_lib.validate import check_batch_time, check_choice, check_positive, check_same_shape
 
 
@@ -111,3 +112,32 @@ class ExactDenoiser:
     def variance(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Var[x_0 | x_t = x] of each coordinate, (B, D): what the optimal reverse variance needs. Bao et al. 2022, Sec. 3."""
         return self.mixture.posterior(x, t, self.schedule).variance
+
+
+def check_variance(denoiser: Denoiser, variance: str) -> str:
+    """Return ``variance`` if this denoiser can give it; else ValueError. See ``transitions.reverse_kernel`` for the kinds."""
+    check_choice("variance", variance, VARIANCES)
+    if variance == "learned" and not getattr(denoiser, "learned_variance", False):
+        raise ValueError(
+            "variance='learned' was given with a denoiser that has none; expected NetDenoiser(..., learned_variance=True)."
+        )
+    if variance == "optimal" and not hasattr(denoiser, "variance"):
+        raise ValueError(
+            "variance='optimal' was given with a denoiser without variance(x, t); expected one that knows Var[x_0 | x_t], "
+            "as ExactDenoiser does."
+        )
+    return variance
+
+
+def reverse_prediction(
+    denoiser: Denoiser, x: Tensor, t: Tensor, variance: str, condition: dict[str, Tensor]
+) -> tuple[Tensor, dict]:
+    """(x0_hat, options): one evaluation at x (B, ...) and t (B,), and what ``transitions.reverse_kernel`` needs besides it."""
+    fraction = data_variance = None
+    if variance == "learned":
+        x0_hat, fraction = denoiser.predict(x, t, **condition)
+    else:
+        x0_hat = denoiser(x, t, **condition)
+    if variance == "optimal":
+        data_variance = denoiser.variance(x, t)
+    return x0_hat, {"variance": variance, "fraction": fraction, "data_variance": data_variance}

@@ -9,13 +9,11 @@ import torch
 from torch import Tensor
 
 from diffusion_lib import noise
-from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.denoisers import Denoiser, check_variance, reverse_prediction
 from diffusion_lib.losses.bounds import bound_term, prior_term
 from diffusion_lib.samplers._walk import at, check_start
 from diffusion_lib.schedules import Schedule
 from diffusion_lib.targets import diffuse
-from diffusion_lib.transitions import VARIANCES
-from diffusion_lib.validate import check_choice
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def elbo(
     "discretized", the probability of one of ``bins`` values in [-1, 1]. N evaluations. Book (1.24), (2.8), (2.9). Ho et al. 2020, eq. 5.
     """
     times = check_start(x0, times)
-    check_choice("variance", variance, VARIANCES)
+    check_variance(denoiser, variance)
     if float(times[-1]) != 0.0 or abs(float(times[0]) - schedule.t_max) > 1e-9:
         raise ValueError(
             f"times runs from {float(times[0]):.4g} to {float(times[-1]):.4g}; expected t_max={schedule.t_max:.4g} to 0, "
@@ -65,21 +63,8 @@ def elbo(
     condition, terms = condition or {}, []
     for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         x = diffuse(x0, noise.randn_like(x0, generator), at(t, x0), schedule)
-        fraction = data_variance = None
-        if variance == "learned":
-            x0_hat, fraction = denoiser.predict(x, at(t, x), **condition)
-        else:
-            x0_hat = denoiser(x, at(t, x), **condition)
-        if variance == "optimal":
-            data_variance = denoiser.variance(x, at(t, x))
-        options = {
-            "variance": variance,
-            "fraction": fraction,
-            "data_variance": data_variance,
-            "decoder": decoder,
-            "bins": bins,
-        }
-        terms.append(bound_term(x0, x, x0_hat, s, t, schedule, **options))
+        x0_hat, options = reverse_prediction(denoiser, x, at(t, x), variance, condition)
+        terms.append(bound_term(x0, x, x0_hat, s, t, schedule, **options, decoder=decoder, bins=bins))
     diffusion = torch.stack(terms[:-1]) if len(terms) > 1 else x0.new_zeros(0, x0.shape[0])
     return Bound(prior_term(x0, schedule), diffusion, terms[-1])
 

@@ -158,7 +158,7 @@ def test_variational_loss_estimates_the_elbo():
     generator = torch.Generator().manual_seed(2)
     net = exact_net(schedule, "eps")
     loss = VariationalLoss(schedule, variance="forward")
-    t, eps, _, _ = loss._denoising.draw(x0, generator)
+    t, eps, _, _ = loss.draw(x0, generator)
     random_steps = 2 * loss.per_sample(net, x0, t, eps)
     bound = elbo(
         NetDenoiser(net, schedule),

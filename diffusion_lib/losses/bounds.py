@@ -6,18 +6,19 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lib.denoisers import NetDenoiser
-from diffusion_lib.losses.denoising import DenoisingLoss, drop_labels
-from diffusion_lib.losses.times import DiscreteTimes, TimeSampler
+from diffusion_lib.losses.denoising import DenoisingLoss, SampledLoss
+from diffusion_lib.losses.times import TimeSampler
 from diffusion_lib.schedules import DiscreteSchedule, Schedule, expand
-from diffusion_lib.targets import diffuse
+from diffusion_lib.targets import TARGETS, diffuse
 from diffusion_lib.transitions import (
+    VARIANCES,
     discretized_log_prob,
     gaussian_kl,
     gaussian_log_prob,
     posterior_kernel,
     reverse_kernel,
 )
-from diffusion_lib.validate import check_choice, check_finite
+from diffusion_lib.validate import check_choice
 
 DECODERS = ("gaussian", "discretized")
 
@@ -69,12 +70,12 @@ def bound_term(
     return torch.where(last, reconstruction, divergence).flatten(1).sum(1)
 
 
-class VariationalLoss:
+class VariationalLoss(SampledLoss):
     """L_vlb of one random step k of T, times T: an unbiased estimate of the bound without its prior term, in nats per dimension.
 
-    schedule: a DiscreteSchedule. target, learned_variance: what the net predicts (see NetDenoiser). variance: "learned" with
-    learned_variance, else "posterior" or "forward". decoder, bins: see :func:`bound_term`. times: DiscreteTimes(T) or
-    ImportanceTimes(T). Nichol & Dhariwal 2021, eq. 4 to 9 and Sec. 3.3.
+    schedule: a DiscreteSchedule. target, variance: what the net predicts (see NetDenoiser): "learned" for a net with a learned
+    variance, else "posterior" or "forward". decoder, bins: see :func:`bound_term`. times: DiscreteTimes(T) or
+    ImportanceTimes(T). label_dropout: as in DenoisingLoss. Nichol & Dhariwal 2021, eq. 4 to 9 and Sec. 3.3.
     """
 
     def __init__(
@@ -85,55 +86,25 @@ class VariationalLoss:
         times: TimeSampler | None = None,
         decoder: str = "gaussian",
         bins: int = 256,
+        label_dropout: float = 0.0,
     ):
         if not isinstance(schedule, DiscreteSchedule):
             raise ValueError(
                 f"schedule is a {type(schedule).__name__}; expected a DiscreteSchedule: the bound is a sum over T steps."
             )
-        self.schedule, self.target, self.variance = schedule, target, variance
-        self.times = DiscreteTimes(schedule.steps) if times is None else times
+        super().__init__(schedule, times, label_dropout)
+        self.target, self.variance = check_choice("target", target, TARGETS), check_choice("variance", variance, VARIANCES[:3])
         self.decoder, self.bins = check_choice("decoder", decoder, DECODERS), bins
-        self._denoising = DenoisingLoss(schedule, target, times=self.times)
 
     def per_sample(self, net: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, **condition: Tensor) -> Tensor:
-        """T L_k / D in nats per dimension, (B,), for x0 and eps (B, ...) and t = k / T (B,)."""
-        denoiser = NetDenoiser(net, self.schedule, self.target, learned_variance=self.variance == "learned")
+        """T L_k / D in nats per dimension, (B,), for x0 and eps (B, ...) and t = k / T (B,). One evaluation of the net."""
         x = diffuse(x0, eps, t, self.schedule)
+        denoiser = NetDenoiser(net, self.schedule, self.target, learned_variance=self.variance == "learned")
         x0_hat, fraction = denoiser.predict(x, t, **condition)
-        return self._from_prediction(x0, x, x0_hat, t, fraction)
-
-    def _from_prediction(self, x0: Tensor, x: Tensor, x0_hat: Tensor, t: Tensor, fraction: Tensor | None) -> Tensor:
         k = (t.double() * self.schedule.steps).round()
         s, t = (k - 1) / self.schedule.steps, k / self.schedule.steps
-        term = bound_term(
-            x0,
-            x,
-            x0_hat,
-            s,
-            t,
-            self.schedule,
-            variance=self.variance,
-            fraction=fraction,
-            decoder=self.decoder,
-            bins=self.bins,
-        )
-        return self.schedule.steps * term / x0[0].numel()
-
-    def __call__(
-        self,
-        net: nn.Module,
-        x0: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        shard: tuple[int, int] = (0, 1),
-        **condition: Tensor,
-    ) -> Tensor:
-        """The loss of a batch x0 (B, ...), a scalar in nats per dimension."""
-        t, eps, importance, _ = self._denoising.draw(check_finite("x0", x0), generator, shard)
-        losses = self.per_sample(net, x0, t, eps, **condition)
-        if hasattr(self.times, "update"):
-            self.times.update(t, losses)
-        return (importance * losses).mean()
+        options = {"variance": self.variance, "fraction": fraction, "decoder": self.decoder, "bins": self.bins}
+        return self.schedule.steps * bound_term(x0, x, x0_hat, s, t, self.schedule, **options) / x0[0].numel()
 
 
 class HybridLoss(VariationalLoss):
@@ -141,7 +112,7 @@ class HybridLoss(VariationalLoss):
 
     L_simple trains the mean; in L_vlb the mean is held fixed (its gradient is stopped), so that it trains only the variance.
     vlb_weight: 0.001 in the paper, for L_vlb = the sum over T terms; here L_vlb is in nats per dimension.
-    Book (2.28). Nichol & Dhariwal 2021, eq. 16. label_dropout: as in DenoisingLoss.
+    Book (2.28). Nichol & Dhariwal 2021, eq. 16. The other arguments: as in VariationalLoss.
     """
 
     def __init__(
@@ -154,36 +125,13 @@ class HybridLoss(VariationalLoss):
         bins: int = 256,
         label_dropout: float = 0.0,
     ):
-        super().__init__(schedule, target, "learned", times, decoder, bins)
-        self.vlb_weight, self._simple = (
-            vlb_weight,
-            DenoisingLoss(schedule, target, times=self.times, label_dropout=label_dropout),
-        )
+        super().__init__(schedule, target, "learned", times, decoder, bins, label_dropout)
+        self.vlb_weight, self._simple = vlb_weight, DenoisingLoss(schedule, target)
 
     def per_sample(self, net: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, **condition: Tensor) -> Tensor:
-        """(B,): one evaluation of the net serves both parts."""
-        x = diffuse(x0, eps, t, self.schedule)
-        output = net(x, t, **condition)
-        simple = self._simple.per_sample(lambda *_, **__: output.chunk(2, dim=1)[0], x0, t, eps)
-        held = torch.cat([output.chunk(2, dim=1)[0].detach(), output.chunk(2, dim=1)[1]], dim=1)
-        x0_hat, fraction = NetDenoiser(
-            lambda *_, **__: held, self.schedule, self.target, learned_variance=True
-        ).predict(x, t)
-        return simple + self.vlb_weight * self._from_prediction(x0, x, x0_hat, t, fraction)
-
-    def __call__(
-        self,
-        net: nn.Module,
-        x0: Tensor,
-        *,
-        generator: torch.Generator | None = None,
-        shard: tuple[int, int] = (0, 1),
-        **condition: Tensor,
-    ) -> Tensor:
-        """The loss of a batch x0 (B, ...), a scalar."""
-        t, eps, importance, keep = self._simple.draw(check_finite("x0", x0), generator, shard)
-        condition = drop_labels(net, condition, keep) if self._simple.label_dropout else condition
-        losses = self.per_sample(net, x0, t, eps, **condition)
-        if hasattr(self.times, "update"):
-            self.times.update(t, losses)
-        return (importance * losses).mean()
+        """L_simple + vlb_weight L_vlb of each sample, (B,): one evaluation of the net serves both parts."""
+        output = net(diffuse(x0, eps, t, self.schedule), t, **condition)
+        prediction, position = output.chunk(2, dim=1)
+        held = torch.cat([prediction.detach(), position], dim=1)
+        simple = self._simple.per_sample(lambda x, t: prediction, x0, t, eps)
+        return simple + self.vlb_weight * super().per_sample(lambda x, t: held, x0, t, eps)

@@ -13,63 +13,41 @@ from diffusion_lib.targets import TARGETS, diffuse, training_target
 from diffusion_lib.validate import check_choice, check_finite, check_same_shape, check_tensor
 
 
-class DenoisingLoss:
-    """E[ w(t) || target - net(x_t, t) ||^2 / D ], the mean over a batch, over times and over the D dimensions.
+class SampledLoss:
+    """A loss that looks at one random time per sample: draws it, asks :meth:`per_sample`, weighs and averages.
 
-    schedule: the path. target: what the net predicts, one of TARGETS. weight: "simple", another name in ``losses.weights``, or a
-    callable (schedule, t) -> (B,). times: a TimeSampler; by default DDPM's integers for a DiscreteSchedule, else uniform times.
-    label_dropout: the share of labels replaced by the net's null class (``net.null_label``), for classifier-free guidance.
-    Book (2.21), and Ho et al. 2020, eq. 14, for target "eps" and weight "simple".
+    A subclass gives ``per_sample(net, x0, t, eps, **condition) -> (B,)``. schedule, times, label_dropout: see DenoisingLoss.
     """
 
-    def __init__(
-        self,
-        schedule: Schedule,
-        target: str = "eps",
-        weight: str | Weight = "simple",
-        times: TimeSampler | None = None,
-        label_dropout: float = 0.0,
-    ):
-        self.schedule, self.target = schedule, check_choice("target", target, TARGETS)
-        self.weight = weight if callable(weight) else check_choice("weight", weight, WEIGHTS)
+    def __init__(self, schedule: Schedule, times: TimeSampler | None = None, label_dropout: float = 0.0):
         if times is None:
-            times = (
-                DiscreteTimes(schedule.steps)
-                if isinstance(schedule, DiscreteSchedule)
-                else UniformTimes(t_max=schedule.t_max)
-            )
-        self.times = times
+            discrete = isinstance(schedule, DiscreteSchedule)
+            times = DiscreteTimes(schedule.steps) if discrete else UniformTimes(t_max=schedule.t_max)
         if not 0 <= label_dropout <= 1:
             raise ValueError(f"label_dropout={label_dropout} was given; expected a share in [0, 1].")
-        self.label_dropout = label_dropout
+        self.schedule, self.times, self.label_dropout = schedule, times, label_dropout
 
     def draw(
         self, x0: Tensor, generator: torch.Generator | None = None, shard: tuple[int, int] = (0, 1)
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The randomness of one step for x0 (B, ...): (t, eps, importance weight, keep), with keep (B,) a label's survival.
+        """The randomness of one step for x0 (B, ...): (t, eps, importance weight, keep), keep (B,) a label's survival.
 
-        shard = (rank, world): draw for ``world`` batches and take the ``rank``-th, so that several processes with the same generator
-        see together exactly what one process with the whole batch sees.
+        shard = (rank, world): draw for ``world`` batches and take the ``rank``-th, so that several processes with the same
+        generator see together exactly what one process with the whole batch sees.
         """
         rank, world = shard
         n = x0.shape[0]
         mine = slice(rank * n, (rank + 1) * n)
         t, importance = self.times.sample(n * world, generator, x0.device)
         eps = noise.randn((n * world, *x0.shape[1:]), generator, x0.device, x0.dtype)
-        keep = (
-            noise.rand((n * world,), generator, x0.device) >= self.label_dropout
-            if self.label_dropout
-            else t.new_ones(n * world, dtype=torch.bool)
-        )
+        keep = t.new_ones(n * world, dtype=torch.bool)
+        if self.label_dropout:
+            keep = noise.rand((n * world,), generator, x0.device) >= self.label_dropout
         return t[mine].to(x0.dtype), eps[mine], importance[mine].to(x0.dtype), keep[mine]
 
     def per_sample(self, net: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, **condition: Tensor) -> Tensor:
-        """w(t) || target - net(x_t, t) ||^2 / D for each sample: (B,), for x0 and eps (B, ...) and t (B,)."""
-        target = training_target(x0, eps, t, self.schedule, self.target)
-        prediction = net(diffuse(x0, eps, t, self.schedule), t, **condition).to(x0.dtype)
-        check_same_shape("the net's output", prediction, "the target", target)
-        error = (prediction - target).square().flatten(1).mean(1)
-        return loss_weight(self.weight, t, self.schedule, self.target).to(error.dtype) * error
+        """The loss of each sample, (B,), for x0 and eps (B, ...) and t (B,)."""
+        raise TypeError(f"{type(self).__name__} has no per_sample; a loss must define it.")
 
     def __call__(
         self,
@@ -88,6 +66,36 @@ class DenoisingLoss:
         if hasattr(self.times, "update"):
             self.times.update(t, losses)
         return (importance * losses).mean()
+
+
+class DenoisingLoss(SampledLoss):
+    """E[ w(t) || target - net(x_t, t) ||^2 / D ], the mean over a batch, over times and over the D dimensions.
+
+    schedule: the path. target: what the net predicts, one of TARGETS. weight: "simple", another name in ``losses.weights``,
+    or a callable (schedule, t) -> (B,). times: a TimeSampler; by default DDPM's integers for a DiscreteSchedule, else uniform
+    times. label_dropout: the share of labels replaced by the net's null class (``net.null_label``), for classifier-free
+    guidance. Book (2.21), and Ho et al. 2020, eq. 14, for target "eps" and weight "simple".
+    """
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        target: str = "eps",
+        weight: str | Weight = "simple",
+        times: TimeSampler | None = None,
+        label_dropout: float = 0.0,
+    ):
+        super().__init__(schedule, times, label_dropout)
+        self.target = check_choice("target", target, TARGETS)
+        self.weight = weight if callable(weight) else check_choice("weight", weight, WEIGHTS)
+
+    def per_sample(self, net: nn.Module, x0: Tensor, t: Tensor, eps: Tensor, **condition: Tensor) -> Tensor:
+        """w(t) || target - net(x_t, t) ||^2 / D for each sample: (B,), for x0 and eps (B, ...) and t (B,)."""
+        target = training_target(x0, eps, t, self.schedule, self.target)
+        prediction = net(diffuse(x0, eps, t, self.schedule), t, **condition).to(x0.dtype)
+        check_same_shape("the net's output", prediction, "the target", target)
+        error = (prediction - target).square().flatten(1).mean(1)
+        return loss_weight(self.weight, t, self.schedule, self.target).to(error.dtype) * error
 
 
 def drop_labels(net: nn.Module, condition: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from diffusion_lib import noise
-from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.denoisers import Denoiser, check_variance, reverse_prediction
 from diffusion_lib.samplers._walk import at, check_start
 from diffusion_lib.schedules import Schedule
-from diffusion_lib.transitions import VARIANCES, reverse_kernel
-from diffusion_lib.validate import check_choice
+from diffusion_lib.transitions import reverse_kernel
 
 
 def ddpm_step(
@@ -52,15 +51,7 @@ def ddpm(
     Weak order 1 in the step size; N evaluations. ValueError for a bad grid, a NaN in x, or a variance the denoiser cannot give.
     """
     times = check_start(x, times)
-    check_choice("variance", variance, VARIANCES)
-    if variance == "learned" and not getattr(denoiser, "learned_variance", False):
-        raise ValueError(
-            "variance='learned' was given with a denoiser that has none; expected NetDenoiser(..., learned_variance=True)."
-        )
-    if variance == "optimal" and not hasattr(denoiser, "variance"):
-        raise ValueError(
-            "variance='optimal' was given with a denoiser without variance(x, t); expected one that knows Var[x_0 | x_t], as ExactDenoiser."
-        )
+    check_variance(denoiser, variance)
     return _walk(denoiser, schedule, x, times.tolist(), variance, generator, condition or {})
 
 
@@ -68,12 +59,6 @@ def ddpm(
 def _walk(denoiser, schedule, x, times, variance, generator, condition) -> Iterator[Tensor]:
     yield x
     for t, s in zip(times[:-1], times[1:], strict=True):
-        fraction = data_variance = None
-        if variance == "learned":
-            x0_hat, fraction = denoiser.predict(x, at(t, x), **condition)
-        else:
-            x0_hat = denoiser(x, at(t, x), **condition)
-        if variance == "optimal":
-            data_variance = denoiser.variance(x, at(t, x))
-        x = ddpm_step(x, x0_hat, s, t, schedule, variance, fraction, data_variance, generator)
+        x0_hat, options = reverse_prediction(denoiser, x, at(t, x), variance, condition)
+        x = ddpm_step(x, x0_hat, s, t, schedule, **options, generator=generator)
         yield x
