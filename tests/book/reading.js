@@ -75,9 +75,9 @@ window.reading = (() => {
 
   const faint = (least) => {
     const found = [];
-    for (const e of all("p, li, h1, h2, h3, h4, td, th, summary, figcaption, a, label, pre, pre span, code, .bd-toc-nav a, .bd-links a", document.body)) {
+    for (const e of all("p, li, h1, h2, h3, h4, td, th, summary, figcaption, a, label, pre, pre span, code, .bd-toc-nav a, .bd-links a, .dl-interactive span, .dl-interactive button", document.body)) {
       const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
-      if (!own || !shown(e) || e.closest("svg, mjx-container, button, .visually-hidden, .skip-link, .dl-interactive") || e.matches(".headerlink")) continue;
+      if (!own || !shown(e) || e.closest("svg, mjx-container, button:not(.dl-interactive button), .visually-hidden, .skip-link") || e.matches(".headerlink")) continue;
       const behind = background(e), ink = over(rgba(getComputedStyle(e).color), behind), value = contrast(ink, behind);
       if (value < least) found.push(`${value.toFixed(2)} ${name(e)}`);
     }
