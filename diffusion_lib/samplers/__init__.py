@@ -4,7 +4,29 @@ x_0 = final(ddim(denoiser, schedule, x_T, times)). Each state belongs to the tim
 """
 
 from diffusion_lib.samplers._walk import final
-from diffusion_lib.samplers.ddim import ddim, ddim_coefficients, ddim_step
+from diffusion_lib.samplers.ddim import ddim, ddim_coefficients, ddim_invert, ddim_step
 from diffusion_lib.samplers.ddpm import ddpm, ddpm_step
+from diffusion_lib.samplers.heun import heun
+from diffusion_lib.samplers.inpaint import inpaint
+from diffusion_lib.samplers.sde import (
+    euler_maruyama,
+    euler_maruyama_coefficients,
+    forward_sde,
+    predictor_corrector,
+)
 
-__all__ = ["ddim", "ddim_coefficients", "ddim_step", "ddpm", "ddpm_step", "final"]
+__all__ = [
+    "ddim",
+    "ddim_coefficients",
+    "ddim_invert",
+    "ddim_step",
+    "ddpm",
+    "ddpm_step",
+    "euler_maruyama",
+    "euler_maruyama_coefficients",
+    "final",
+    "forward_sde",
+    "heun",
+    "inpaint",
+    "predictor_corrector",
+]

@@ -1,4 +1,4 @@
-"""DDIM: the family of samplers that share DDPM's marginals, from deterministic (eta = 0) to ancestral (eta = 1)."""
+"""DDIM: the family of samplers that share DDPM's marginals, from deterministic (eta = 0) to ancestral (eta = 1), and its way back."""
 
 from __future__ import annotations
 
@@ -63,4 +63,39 @@ def _walk(denoiser, x, times, coefficients, generator, condition) -> Iterator[Te
     yield x
     for t, (a, b, c) in zip(times, coefficients, strict=False):
         x = ddim_step(x, evaluate(denoiser, x, t, condition), a, b, c, generator)
+        yield x
+
+
+def ddim_invert(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    x: Tensor,
+    times: Tensor,
+    *,
+    condition: dict[str, Tensor] | None = None,
+) -> Iterator[Tensor]:
+    """Encode data ``x`` (B, ...) into noise: the DDIM step with eta = 0, walked up a grid. Yields N + 1 states, ``x`` first.
+
+    times: the same decreasing grid (N + 1,) that :func:`ddim` takes; it is walked from its last entry to its first, so that
+    state i belongs to times[N - i] and the last state is x_T. Each step uses the prediction at the time where it stands, as Euler's
+    method does; at a time without noise (t = 0) eps_hat is 0/0, and there the prediction at the step's other end is used.
+    Order 1: the error of going up and down again halves when N doubles. N evaluations.
+    Song et al. 2021 (DDIM), Sec. 4.3. ValueError for a bad grid or a NaN in x.
+    """
+    times = check_start(x, times)
+    return _walk_up(denoiser, schedule, x, times.flip(0), condition)
+
+
+@torch.no_grad()
+def _walk_up(denoiser, schedule, x, times, condition) -> Iterator[Tensor]:
+    alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
+    times = times.tolist()
+    yield x
+    for k in range(len(times) - 1):
+        if sigma[k] == 0:  # x / alpha stays, and moves by (noise level) * eps_hat, asked for at the end of the step
+            x = alpha[k + 1] / alpha[k] * x
+            x = 2 * x - alpha[k + 1] * evaluate(denoiser, x, times[k + 1], condition)
+        else:
+            a = sigma[k + 1] / sigma[k]
+            x = ddim_step(x, evaluate(denoiser, x, times[k], condition), a, alpha[k + 1] - a * alpha[k], 0.0)
         yield x

@@ -104,10 +104,6 @@ class LinearSchedule(Schedule):
     def t_max(self) -> float:
         return 1.0 - SMALLEST_ALPHA
 
-    @property
-    def prior_std(self) -> float:
-        return 1.0
-
     def _alpha(self, t: Tensor) -> Tensor:
         return 1 - t
 

@@ -1,8 +1,7 @@
-"""How probable is this picture? The variational bound, in nats and in bits per dimension."""
+"""The variational bound on -log p(x_0), in nats, term by term: the likelihood of the ancestral chain."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +59,11 @@ def elbo(
             f"times runs from {float(times[0]):.4g} to {float(times[-1]):.4g}; expected t_max={schedule.t_max:.4g} to 0, "
             "or the bound would miss terms: use time_grid(schedule, steps)."
         )
+    if decoder == "discretized" and bool((x0.abs() > 1 + 1 / (bins - 1)).any()):
+        raise ValueError(
+            f"x0 spans [{float(x0.min()):.4g}, {float(x0.max()):.4g}]; expected grey values in [-1, 1] for decoder='discretized': "
+            "scale the pictures, or use decoder='gaussian'."
+        )
     condition, terms = condition or {}, []
     for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         x = diffuse(x0, noise.randn_like(x0, generator), at(t, x0), schedule)
@@ -67,13 +71,3 @@ def elbo(
         terms.append(bound_term(x0, x, x0_hat, s, t, schedule, **options, decoder=decoder, bins=bins))
     diffusion = torch.stack(terms[:-1]) if len(terms) > 1 else x0.new_zeros(0, x0.shape[0])
     return Bound(prior_term(x0, schedule), diffusion, terms[-1])
-
-
-def bits_per_dim(nats: Tensor, dims: int, bins: int | None = None) -> Tensor:
-    """Nats per sample -> bits per dimension: nats / (dims log 2). Book (2.29).
-
-    For a *density* of data scaled to [-1, 1] that has ``bins`` grey levels, give ``bins``: a bin is 2 / (bins - 1) wide, so
-    log2((bins - 1) / 2) is added per dimension. Leave it out for probabilities, as from the discretized decoder.
-    """
-    bits = nats / (dims * math.log(2))
-    return bits if bins is None else bits + math.log2((bins - 1) / 2)
