@@ -109,9 +109,14 @@ class ExactDenoiser:
             known[:, None], posterior.means[row, label.clamp(max=posterior.means.shape[1] - 1)], posterior.mean
         )
 
-    def variance(self, x: Tensor, t: Tensor | float) -> Tensor:
-        """Var[x_0 | x_t = x] of each coordinate, (B, D): what the optimal reverse variance needs. Bao et al. 2022, Sec. 3."""
-        return self.mixture.posterior(x, t, self.schedule).variance
+    def variance(self, x: Tensor, t: Tensor | float, label: Tensor | None = None) -> Tensor:
+        """Var[x_0 | x_t = x (, component = label)] of each coordinate, (B, D): what the optimal reverse variance needs. Bao et al. 2022, Sec. 3."""
+        posterior = self.mixture.posterior(x, t, self.schedule)
+        if label is None:
+            return posterior.variance
+        row, k = torch.arange(len(x), device=x.device), label.clamp(max=posterior.means.shape[1] - 1)
+        known = label < posterior.means.shape[1]
+        return torch.where(known[:, None], posterior.within[row, k], posterior.variance)
 
 
 def check_variance(denoiser: Denoiser, variance: str) -> str:
@@ -139,5 +144,5 @@ def reverse_prediction(
     else:
         x0_hat = denoiser(x, t, **condition)
     if variance == "optimal":
-        data_variance = denoiser.variance(x, t)
+        data_variance = denoiser.variance(x, t, **condition)
     return x0_hat, {"variance": variance, "fraction": fraction, "data_variance": data_variance}

@@ -156,11 +156,15 @@ class MixturePosterior:
         return (self.weights[..., None] * self.means).sum(1)
 
     @property
+    def within(self) -> Tensor:
+        """Var[x_0 | x_t, component k] of each coordinate, (B, K, D)."""
+        return self.variances if self.basis is None else torch.einsum("kde,bke->bkd", self.basis**2, self.variances)
+
+    @property
     def variance(self) -> Tensor:
         """Var[x_0 | x_t] of each coordinate, (B, D)."""
-        within = self.variances if self.basis is None else torch.einsum("kde,bke->bkd", self.basis**2, self.variances)
         between = (self.means - self.mean[:, None]) ** 2
-        return (self.weights[..., None] * (within + between)).sum(1)
+        return (self.weights[..., None] * (self.within + between)).sum(1)
 
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """One draw of x_0 for each row, (B, D)."""

@@ -10,6 +10,10 @@ from PIL import Image
 
 from diffusion_lib.checkpoints import load
 from diffusion_lib.commands import main
+from diffusion_lib.commands.common import draw
+from diffusion_lib.data import load as load_data
+from diffusion_lib.nets import build
+from diffusion_lib.schedules import VESchedule, geometric_levels, largest_distance, level_times, schedule_from_config
 
 SMALL = ["--width", "8", "--multipliers", "1", "2", "--batch-size", "8", "--precision", "fp32", "--device", "cpu"]
 
@@ -79,6 +83,33 @@ def test_minutes_become_a_number_of_steps_that_is_kept(tmp_path, capsys):
     assert main(arguments) == 0 and load(tmp_path / "m")[1]["steps"] == steps >= 1
 
 
+def test_noise_levels_are_fitted_to_the_data_and_rebuilt_from_the_card(tmp_path):
+    """NCSN: the schedule starts at the largest distance of two training digits; only the card's levels are trained on and walked."""
+    out = tmp_path / "ncsn"
+    assert main(["train", "--schedule", "ve", "--levels", "6", "--sigma-min", "0.05", "--steps", "2", "--out", str(out), *SMALL]) == 0
+    card = load(out)[1]
+    schedule = schedule_from_config(card["schedule"])
+    assert schedule == VESchedule(0.05, largest_distance(load_data("digits", "train")[0]))
+    levels = geometric_levels(**card["levels"])
+    assert levels.shape == (6,) and float(levels[-1]) == 0.05 and float(levels[0]) == schedule.prior_std
+    assert float(level_times(schedule, levels)[0]) == pytest.approx(1.0, abs=1e-9)
+    grid = tmp_path / "grid.png"
+    assert main(["sample", str(out), "--n", "2", "--sampler", "annealed_langevin", "--steps", "13", "--out", str(grid)]) == 0
+    assert grid.exists()
+
+
+def test_annealed_langevin_spends_no_more_than_was_asked_for(tmp_path, monkeypatch):
+    net = build("UNet", {"channels": 1, "width": 8, "multipliers": [1, 2]})
+    card = {"shape": [1, 8, 8], "schedule": VESchedule(0.05, 9.0).config, "target": "eps", "clip": 1.0, "architecture": "UNet",
+            "config": net.config, "levels": {"sigma_max": 8.0, "sigma_min": 0.1, "count": 6}}
+    seen, forward = [], net.forward
+    monkeypatch.setattr(net, "forward", lambda x, t, **condition: (seen.append(float(t[0])), forward(x, t, **condition))[1])
+    for asked, spent in ((13, 13), (24, 19), (25, 25)):
+        seen.clear()
+        draw(net, card, 2, steps=asked, sampler="annealed_langevin", seed=0)
+        assert len(seen) == spent and len(set(seen)) == 6
+
+
 def test_info(capsys, model):
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -92,6 +123,10 @@ def test_info(capsys, model):
     (["train", "--schedule", "cosin"], "did you mean 'cosine'"),
     (["train", "--target", "epsilon"], "target='epsilon' is unknown"),
     (["train", "--steps", "0", "--out", "{tmp}/x"], "steps=0"),
+    (["train", "--levels", "9", "--out", "{tmp}/x"], "expected --schedule ve"),
+    (["sample", "digits-ncsn", "--sampler", "annealed_langevin", "--steps", "24"], "steps=24 was given; expected an integer >= 25"),
+    (["train", "--levels", "1", "--schedule", "ve", "--out", "{tmp}/x"], "count=1"),
+    (["sample", "{model}", "--sampler", "annealed_langevin"], "trained without noise levels"),
     (["train", "--minutes", "-1", "--out", "{tmp}/x"], "--minutes=-1"),
     (["train", "--data", "{tmp}", "--out", "{tmp}/x"], "holds no pictures"),
     (["train", "--multipliers", "1", "2", "4", "8", "16", "--steps", "1", "--out", "{tmp}/x"], "multiples of 16"),

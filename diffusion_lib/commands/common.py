@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffusion_lib.checkpoints import available, denoiser_of, load, paths, pretrained
 from diffusion_lib.data import load as load_data
-from diffusion_lib.samplers import ddim, ddpm, final
+from diffusion_lib.samplers import annealed_langevin, ddim, ddpm, final
 from diffusion_lib.schedules import (
     CosineSchedule,
     DiscreteSchedule,
@@ -20,6 +20,9 @@ from diffusion_lib.schedules import (
     SubVPSchedule,
     VESchedule,
     VPSchedule,
+    annealed_step_size,
+    geometric_levels,
+    level_times,
     time_grid,
 )
 from diffusion_lib.validate import check_count
@@ -28,7 +31,7 @@ SCHEDULES = {
     "cosine": CosineSchedule, "vp": VPSchedule, "subvp": SubVPSchedule, "ve": VESchedule, "edm": EDMSchedule, "linear": LinearSchedule,
     "ddpm-linear": lambda: DiscreteSchedule.from_name("linear"), "ddpm-cosine": lambda: DiscreteSchedule.from_name("cosine"),
 }
-SAMPLERS = ("ddim", "ddpm")
+SAMPLERS = ("ddim", "ddpm", "annealed_langevin")
 LEAST = 10  # pictures in a folder from which on every fifth is held out
 
 
@@ -75,12 +78,27 @@ def draw(net: nn.Module, card: dict[str, Any], count: int, *, steps: int, sample
     device = next(net.parameters()).device
     generator = torch.Generator().manual_seed(seed)
     noise = schedule.noise((count, *card["shape"]), generator, device, torch.float32)       # (n, C, H, W)
-    times = time_grid(schedule, steps)
+    times, levels = (time_grid(schedule, steps), None) if sampler != "annealed_langevin" else noise_levels(card, schedule)
     drawn = []
     for i in range(0, count, batch):
         condition = {} if label is None else {"label": label[i:i + batch].to(device)}
         x = noise[i:i + batch]
-        states = (ddim(denoiser, schedule, x, times, eta=eta, generator=generator, condition=condition) if sampler == "ddim"
-                  else ddpm(denoiser, schedule, x, times, generator=generator, condition=condition))
+        if sampler == "annealed_langevin":
+            each = (check_count("steps", steps, len(levels) + 1) - 1) // len(levels)  # Langevin steps a level; one evaluation denoises
+            states = annealed_langevin(denoiser, schedule, x, times, steps_per_level=each, step_size=annealed_step_size(levels, each),
+                                       generator=generator, condition=condition)
+        elif sampler == "ddim":
+            states = ddim(denoiser, schedule, x, times, eta=eta, generator=generator, condition=condition)
+        else:
+            states = ddpm(denoiser, schedule, x, times, generator=generator, condition=condition)
         drawn.append(final(states).clamp(-1, 1).cpu())
     return torch.cat(drawn)
+
+
+def noise_levels(card: dict[str, Any], schedule: Schedule) -> tuple[Tensor, Tensor]:
+    """(times (L + 1,), levels (L,)) on which a model was trained, from its card. ValueError if it was trained without levels."""
+    if "levels" not in card:
+        raise ValueError("The model was trained without noise levels, which annealed_langevin walks down; expected one trained with "
+                         "--schedule ve --levels N, such as digits-ncsn: choose another sampler.")
+    levels = geometric_levels(**card["levels"])
+    return level_times(schedule, levels), levels

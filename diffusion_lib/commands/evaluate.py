@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.add_argument("--groups", type=int, default=8, help="samples, in units of the held-out set's size (default 8)")
     parser.add_argument("--most", type=int, default=2000, help="most held-out pictures to use (default 2000)")
-    parser.add_argument("--steps", type=int, default=50, help="network evaluations for each picture (default 50)")
+    parser.add_argument("--steps", type=int, default=50, help="network evaluations for each picture (default 50); annealed_langevin: at most")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", help="the data set to compare with (default: the card's)")

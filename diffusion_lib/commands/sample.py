@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``sample``."""
     parser.add_argument("model", help="a shipped model (see info) or the path of your own")
     parser.add_argument("--n", type=int, default=16, help="pictures (default 16)")
-    parser.add_argument("--steps", type=int, default=50, help="network evaluations for each picture (default 50)")
+    parser.add_argument("--steps", type=int, default=50, help="network evaluations for each picture (default 50); annealed_langevin: at most")
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
     parser.add_argument("--eta", type=float, default=0.0, help="ddim: share of ancestral noise, 0 is deterministic (default)")
     parser.add_argument("--seed", type=int, default=0)

@@ -19,16 +19,16 @@ from pathlib import Path
 import torch
 
 from diffusion_lib.checkpoints import command_line, hardware, save, write_atomically
-from diffusion_lib.commands.common import SCHEDULES, Data, draw, open_data
+from diffusion_lib.commands.common import SCHEDULES, Data, draw, noise_levels, open_data
 from diffusion_lib.commands.evaluate import measure
 from diffusion_lib.commands.sample import labels_for
 from diffusion_lib.data.digits import LEVELS as DIGIT_LEVELS
 from diffusion_lib.losses import DenoisingLoss, HybridLoss
-from diffusion_lib.losses.times import UniformTimes
+from diffusion_lib.losses.times import LevelTimes, UniformTimes
 from diffusion_lib.losses.weights import WEIGHTS
 from diffusion_lib.nets import UNet, parameter_count
 from diffusion_lib.profile import profile
-from diffusion_lib.schedules import DiscreteSchedule
+from diffusion_lib.schedules import DiscreteSchedule, VESchedule, largest_distance
 from diffusion_lib.targets import TARGETS
 from diffusion_lib.training import Batches, train
 from diffusion_lib.training.precision import PRECISIONS
@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--steps", type=int, help="optimizer steps (default 1000 on a CPU)")
     length.add_argument("--minutes", type=float, help="as many steps as fit in these minutes, by a short measurement")
     parser.add_argument("--schedule", default="cosine", help=", ".join(SCHEDULES))
+    parser.add_argument("--levels", type=int,
+                        help="train on this many geometric noise levels (NCSN); needs --schedule ve, which then starts at the largest "
+                             "distance between two training pictures")
+    parser.add_argument("--sigma-min", type=float, default=0.01, help="with --levels: the lowest level (default 0.01)")
     parser.add_argument("--target", default="eps", help=", ".join(TARGETS))
     parser.add_argument("--weight", default="simple", help=", ".join(WEIGHTS))
     parser.add_argument("--learned-variance", action="store_true",
@@ -81,6 +85,10 @@ def run(options: argparse.Namespace) -> None:
     shape = list(data.train.shape[1:])
     schedule = SCHEDULES[options.schedule]()
     times = None if isinstance(schedule, DiscreteSchedule) else UniformTimes(t_max=schedule.t_max, stratified=True)
+    ladder = {}
+    if options.levels is not None:
+        schedule, ladder = exploding(options, data)
+        times = LevelTimes(noise_levels(ladder, schedule)[0][:-1])
     dropout = options.label_dropout if classes else 0.0
     if options.learned_variance:
         levels = DIGIT_LEVELS if options.data == "digits" else 256
@@ -99,7 +107,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"{options.data}: {len(data.train)} pictures {tuple(shape)}, {len(data.held_out)} held out; "
               f"{parameter_count(net):,} parameters, {steps} steps on {processes.world} process(es), {processes.device}", file=sys.stderr)
     card = {"data": describe(options, data), "shape": shape, "schedule": schedule.config, "target": options.target,
-            "clip": 1.0 if options.target in ("eps", "score") else None}  # x0_hat from eps divides by alpha, which ends near 0
+            "clip": 1.0 if options.target in ("eps", "score") else None, **ladder}  # x0_hat from eps divides by alpha, which ends near 0
 
     def grid(average: torch.nn.Module) -> torch.Tensor:
         described = {**card, "architecture": "UNet", "config": average.config}
@@ -118,10 +126,20 @@ def run(options: argparse.Namespace) -> None:
              "command": command_line()}
     if options.evaluate:
         described = {**card, "architecture": "UNet", "config": net.config}
-        card["metrics"] |= measure(done.ema, described, data, options.data)
+        walk = {"sampler": "annealed_langevin", "steps": 5 * options.levels + 1} if ladder else {}  # it knows only its levels
+        card["metrics"] |= measure(done.ema, described, data, options.data, **walk)
     path = save(folder, done.ema, card, dtype=torch.float16 if options.half else None)
     print(f"{path}: {done.steps} steps in {done.seconds:.0f} s, {done.images_per_second:.0f} images/s, loss {float(last.mean()):.4f}")
     print(f"Draw from it:  python -m diffusion_lib sample {options.out} --out {options.out}.png")
+
+
+def exploding(options: argparse.Namespace, data: Data) -> tuple[VESchedule, dict]:
+    """NCSN's schedule, fitted to the first 5000 training pictures, and what the card says of its levels."""
+    if options.schedule != "ve":
+        raise ValueError(f"--levels {options.levels} was given with --schedule {options.schedule}; expected --schedule ve: "
+                         "the levels are those of exploding variance.")
+    schedule = VESchedule(options.sigma_min, largest_distance(data.train[:5000]))
+    return schedule, {"levels": {"sigma_max": schedule.prior_std, "sigma_min": options.sigma_min, "count": options.levels}}
 
 
 def describe(options: argparse.Namespace, data: Data) -> dict:

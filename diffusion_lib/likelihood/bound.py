@@ -54,7 +54,7 @@ def elbo(
     """
     times = check_start(x0, times)
     check_variance(denoiser, variance)
-    if float(times[-1]) != 0.0 or abs(float(times[0]) - schedule.t_max) > 1e-9:
+    if float(times[-1]) != 0.0 or abs(float(times[0]) - schedule.t_max) > 1e-6:
         raise ValueError(
             f"times runs from {float(times[0]):.4g} to {float(times[-1]):.4g}; expected t_max={schedule.t_max:.4g} to 0, "
             "or the bound would miss terms: use time_grid(schedule, steps)."

@@ -85,8 +85,8 @@ def ode_likelihood(
     log p(x) = log N(x_T; 0, prior_std^2) + D log alpha_T + integral of div eps_hat d(sigma/alpha), from the noise level ``noise_min`` > 0
     to that at t_max; it is the density at noise_min, in units of the data, which stands for that of clean data. x (B, ...).
 
-    steps: evaluations of the denoiser. The integrator is the Adams-Bashforth method of order 4 in u = asinh(level / (20 noise_min)),
-    evenly spaced: one evaluation a step; its first three steps, of lower order, are where the level hardly grows.
+    steps: evaluations of the denoiser. The integrator is the Adams-Bashforth method of order 4 in u = asinh(level / scale),
+    evenly spaced, scale = min(20 noise_min, 0.02): one evaluation a step; its first three steps, of lower order, are short.
     divergence: "exact", D vector-Jacobian products an evaluation, or "hutchinson", one for each of ``probes`` random vectors v, with
     E[v^T J v] = tr J. Each probe is kept along the whole path, so its integral is one unbiased number and their spread gives the
     standard error. probe: "rademacher" (+-1; the least variance) or "gaussian". condition: passed to the denoiser.
@@ -123,7 +123,7 @@ def _levels(schedule: Schedule, steps: int, noise_min: float) -> tuple[list[tupl
         raise ValueError(
             f"noise_min={noise_min} is not below the schedule's highest noise level {noise_max:.4g}; expected a small level such as 1e-3."
         )
-    scale = 20 * noise_min
+    scale = min(20 * noise_min, 0.02)  # with a larger noise_min the first steps must be short in log level from the start
     first, last = math.asinh(noise_min / scale), math.asinh(noise_max / scale)
     step = (last - first) / steps
     places = [first + k * step for k in range(steps)]

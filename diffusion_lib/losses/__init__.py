@@ -1,9 +1,15 @@
 """Losses: denoising.py the one that trains · times.py which times · weights.py how much each counts · bounds.py the variational
-bound and Improved DDPM's hybrid · vae.py chapter 1's bounds."""
+bound and Improved DDPM's hybrid · score_matching.py explicit, implicit, sliced and denoising score matching · vae.py chapter 1's bounds."""
 
 from diffusion_lib.losses.bounds import HybridLoss, VariationalLoss, bound_term, prior_term
 from diffusion_lib.losses.denoising import DenoisingLoss, SampledLoss
-from diffusion_lib.losses.times import DiscreteTimes, ImportanceTimes, TimeSampler, UniformTimes
+from diffusion_lib.losses.score_matching import (
+    denoising_score_matching,
+    explicit_score_matching,
+    implicit_score_matching,
+    sliced_score_matching,
+)
+from diffusion_lib.losses.times import DiscreteTimes, ImportanceTimes, LevelTimes, TimeSampler, UniformTimes
 from diffusion_lib.losses.vae import (
     PPCA,
     VAELoss,
@@ -25,13 +31,17 @@ __all__ = [
     "DiscreteTimes",
     "HybridLoss",
     "ImportanceTimes",
+    "LevelTimes",
     "SampledLoss",
     "TimeSampler",
     "UniformTimes",
     "VAELoss",
     "VariationalLoss",
     "bound_term",
+    "denoising_score_matching",
     "dequantise",
+    "explicit_score_matching",
+    "implicit_score_matching",
     "iwae_bound",
     "log_weights",
     "loss_weight",
@@ -39,6 +49,7 @@ __all__ = [
     "prior_term",
     "probabilistic_pca",
     "score_function_gradient",
+    "sliced_score_matching",
     "vae_bound",
     "vae_terms",
 ]

@@ -1,4 +1,4 @@
-"""Which times a training step looks at: uniform, stratified, DDPM's integers, or where the loss is large."""
+"""Which times a training step looks at: uniform, stratified, DDPM's integers, NCSN's levels, or where loss is large."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lib import noise
-from diffusion_lib.validate import check_count
+from diffusion_lib.validate import check_count, check_tensor, check_time
 
 
 class TimeSampler(Protocol):
@@ -49,6 +49,28 @@ class DiscreteTimes:
         source = generator.device if generator is not None else device
         k = torch.randint(1, self.steps + 1, (n,), generator=generator, device=source)
         return (k.double() / self.steps).float().to(device), torch.ones(n, device=device)
+
+
+class LevelTimes:
+    """t uniform over a given list of ``times`` (L,), each in (0, 1]: the noise levels of NCSN; all weights 1.
+
+    For NCSN's levels: LevelTimes(level_times(schedule, levels)[:-1]), which leaves out the 0 at the end of the grid.
+    With an eps target and the weight "simple" DenoisingLoss is then NCSN's loss, each level's score matching times its
+    sigma^2. Song & Ermon 2019, eq. 6.
+    """
+
+    def __init__(self, times: Tensor):
+        self.times = check_time(check_tensor("times", times, ndim=1), "times").detach().float().cpu()
+        if len(self.times) == 0 or float(self.times.min()) <= 0:
+            raise ValueError(
+                "times holds no entry, or one at t = 0, where there is no noise; "
+                "expected times in (0, 1]: drop the last of a grid with [:-1]."
+            )
+
+    def sample(self, n: int, generator: torch.Generator | None = None, device=None) -> tuple[Tensor, Tensor]:
+        source = generator.device if generator is not None else device
+        index = torch.randint(len(self.times), (n,), generator=generator, device=source).cpu()
+        return self.times[index].to(device), torch.ones(n, device=device)
 
 
 class ImportanceTimes:

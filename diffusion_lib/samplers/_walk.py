@@ -9,17 +9,27 @@ import torch
 from torch import Tensor
 
 from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.schedules import Schedule
 from diffusion_lib.validate import check_finite, check_grid, check_tensor
 
 
-def check_start(x: Tensor, times: Tensor) -> Tensor:
-    """Refuse a bad start ``x`` (B, ...) or a bad grid; return the grid in float64 on the CPU, where coefficients are made."""
+def check_start(x: Tensor, times: Tensor, schedule: Schedule | None = None) -> Tensor:
+    """Refuse a bad start ``x`` (B, ...) or a bad grid; return the grid in float64 on the CPU, where coefficients are made.
+
+    A grid may begin and end anywhere on the path, since each state belongs to a time; with ``schedule``, not above its t_max.
+    """
     check_finite("x", check_tensor("x", x))
     if x.ndim < 2:
         raise ValueError(
             f"x has shape {tuple(x.shape)}; expected a batch (B, ...): add a leading dimension with x[None]."
         )
-    return check_grid(times).double().cpu()
+    times = check_grid(times).double().cpu()
+    if schedule is not None and float(times[0]) > schedule.t_max + 1e-6:  # a float32 grid may be off by 3e-8
+        raise ValueError(
+            f"times starts at {float(times[0]):.6g}, above t_max={schedule.t_max:.6g} of {type(schedule).__name__}, where no signal is left; "
+            "expected a grid inside [0, t_max]: use time_grid(schedule, steps)."
+        )
+    return times
 
 
 def at(t: float, x: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Annealed Langevin sampling (NCSN): Langevin dynamics at one noise level after the other, from much noise to little."""
+"""Annealed Langevin sampling (NCSN): Langevin dynamics at one noise level after the other, from much noise to
+little."""
 
 from __future__ import annotations
 
@@ -26,19 +27,21 @@ def annealed_langevin(
     generator: torch.Generator | None = None,
     condition: dict[str, Tensor] | None = None,
 ) -> Iterator[Tensor]:
-    """Annealed Langevin dynamics from x (B, ...) over a decreasing grid ``times`` (N + 1,): yields N + 1 states, ``x`` first.
+    """Annealed Langevin dynamics from x (B, ...) over a decreasing grid ``times`` (N + 1,): yields N + 1 states,
+    ``x`` first.
 
-    At each time t of times[:-1]: ``steps_per_level`` = K >= 1 steps x + (h/2) score + sqrt(h) z with h = step_size sigma_t^2, then x is
-    rescaled by alpha_s / alpha_t to the next time s. State i is where the walk at times[i] begins. At s = 0, denoise=True replaces x by
-    x0_hat (Tweedie), which takes the last level's noise away; False leaves x / alpha_t, with that noise in it.
-    step_size > 0 is dimensionless: ``schedules.annealed_step_size``. times: ``schedules.level_times``.
-    NCSN (Song & Ermon 2019, Alg. 1) has alpha = 1 and alpha_i = eps sigma_i^2 / sigma_L^2 for what is h here; NCSNv2 (Song & Ermon 2020,
-    Alg. 1 and Sec. 3.4) has x + alpha_i score + sqrt(2 alpha_i) z, so that step_size = 2 eps / sigma_L^2, and added the denoising step.
-    It does not converge in N for fixed K and step_size: each level is left with the bias of ULA and of its start, and both vanish only
-    for small step_size and large K N. N K evaluations, and one more to denoise.
+    At each time t of times[:-1]: ``steps_per_level`` = K >= 1 steps x + (h/2) score + sqrt(h) z with h = step_size
+    sigma_t^2, then x is rescaled by alpha_s / alpha_t to the next time s. State i is where the walk at times[i]
+    begins. At s = 0, denoise=True replaces x by x0_hat (Tweedie), which takes the last level's noise away; False
+    leaves x / alpha_t, with that noise in it. step_size > 0 is dimensionless: ``schedules.annealed_step_size``.
+    times: ``schedules.level_times``. NCSN (Song & Ermon 2019, Alg. 1) writes alpha_i = eps sigma_i^2 / sigma_L^2 for
+    h, so that step_size = eps / sigma_L^2; NCSNv2 (Song & Ermon 2020, Alg. 1) steps by x + alpha_i score + sqrt(2
+    alpha_i) z, so that there step_size = 2 eps / sigma_L^2. The denoising step is that of Jolicoeur-Martineau et al.
+    2021. It does not converge in N for fixed K and step_size: each level is left with the bias of ULA and of
+    its start, and both vanish only for small step_size and large K N. N K evaluations, and one more to denoise.
     ValueError for a bad grid, a NaN in x, no steps or a step_size that is not positive.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     check_count("steps_per_level", steps_per_level)
     check_positive("step_size", step_size)
     return _walk(denoiser, schedule, x, times, steps_per_level, step_size, denoise, generator, condition)

@@ -19,7 +19,7 @@ def ddim_coefficients(schedule: Schedule, times: Tensor, eta: float = 0.0) -> li
     """For each step t -> s of a grid: (a, b, c) with x_s = a x_t + b x0_hat + c z, as plain floats.
 
     The step x_s = alpha_s x0_hat + sqrt(sigma_s^2 - c^2) eps_hat + c z with eps_hat = (x_t - alpha_t x0_hat) / sigma_t and
-    c = eta * (the posterior's standard deviation). Song et al. 2021 (DDIM), eqs. 12 and 16.
+    c = eta * (the posterior's standard deviation). Book (3.6), (3.8). Song et al. 2021 (DDIM), eqs. 12 and 16.
     """
     t, s = times[:-1], times[1:]
     _, _, posterior = posterior_kernel(schedule, s, t)
@@ -50,10 +50,10 @@ def ddim(
     """DDIM from x_T = ``x`` (B, ...) over a decreasing grid ``times`` (N + 1,): yields N + 1 states, x_T first.
 
     eta >= 0 scales the noise of each step: 0 is deterministic, 1 is ancestral sampling with the posterior variance. eta is at most
-    sqrt(sigma_s^2 / posterior variance) in any step, which 1 never exceeds. Order 1 in the step of the noise level (eta = 0);
+    sqrt(sigma_s^2 / posterior variance) in any step, which 1 never exceeds. Book (3.8), (3.9). Order 1 in the step of the noise level (eta = 0);
     N evaluations. ValueError for a bad grid, a NaN in x or a negative eta.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     check_non_negative("eta", eta)
     return _walk(denoiser, x, times.tolist(), ddim_coefficients(schedule, times, eta), generator, condition)
 
@@ -80,9 +80,9 @@ def ddim_invert(
     state i belongs to times[N - i] and the last state is x_T. Each step uses the prediction at the time where it stands, as Euler's
     method does; at a time without noise (t = 0) eps_hat is 0/0, and there the prediction at the step's other end is used.
     Order 1: the error of going up and down again halves when N doubles. N evaluations.
-    Song et al. 2021 (DDIM), Sec. 4.3. ValueError for a bad grid or a NaN in x.
+    Book (3.15). Song et al. 2021 (DDIM), Sec. 4.3. ValueError for a bad grid or a NaN in x.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     return _walk_up(denoiser, schedule, x, times.flip(0), condition)
 
 

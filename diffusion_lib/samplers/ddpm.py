@@ -50,7 +50,7 @@ def ddpm(
     with learned_variance) or "optimal" (needs a denoiser with ``variance(x, t)``); see ``transitions.reverse_kernel``.
     Weak order 1 in the step size; N evaluations. ValueError for a bad grid, a NaN in x, or a variance the denoiser cannot give.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     check_variance(denoiser, variance)
     return _walk(denoiser, schedule, x, times.tolist(), variance, generator, condition or {})
 

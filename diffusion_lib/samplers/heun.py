@@ -29,7 +29,7 @@ def heun(
     the grid ends at t = 0. It draws no noise: ``generator`` is there so that all samplers are called alike.
     Karras et al. 2022 (EDM), Algorithm 1, for any schedule. ValueError for a bad grid or a NaN in x.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     return _walk(denoiser, schedule, x, times, condition)
 
 

@@ -1,4 +1,5 @@
-"""Annealed importance sampling: weighted samples and the normalising constant of a density that is known up to a factor."""
+"""Annealed importance sampling: weighted samples and the normalising constant of a density that is known up to a
+factor."""
 
 from __future__ import annotations
 
@@ -19,9 +20,9 @@ Path = Callable[[Tensor, float], Tensor]
 class AISResult(NamedTuple):
     """What annealed importance sampling returns; N chains.
 
-    x (N, ...) with log_weights (N,) stands for the end density: E[f] = sum softmax(log_weights) f(x). log_z: the log of the ratio of the
-    end's normalising constant to the start's, with its standard_error. ess: effective sample size, in [1, N].
-    acceptance: share of Metropolis proposals taken at each temperature, (K,).
+    x (N, ...) with log_weights (N,) stands for the end density: E[f] = sum softmax(log_weights) f(x). log_z: the log
+    of the ratio of the end's normalising constant to the start's, with its standard_error. ess: effective sample
+    size, in [1, N]. acceptance: share of Metropolis proposals taken at each temperature, (K,).
     """
 
     x: Tensor
@@ -33,7 +34,8 @@ class AISResult(NamedTuple):
 
 
 def effective_sample_size(log_weights: Tensor) -> float:
-    """(sum w)^2 / sum w^2, from log w (N,): N for equal weights, 1 if one weight is all. Kong 1992; Neal 2001, Sec. 3, for AIS."""
+    """(sum w)^2 / sum w^2, from log w (N,): N for equal weights, 1 if one weight is all. Kong 1992; Neal 2001, for
+    AIS."""
     log_weights = check_tensor("log_weights", log_weights, ndim=1).double()
     return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp())
 
@@ -41,9 +43,10 @@ def effective_sample_size(log_weights: Tensor) -> float:
 def log_mean_weight(log_weights: Tensor) -> tuple[float, float]:
     """(log of the mean weight, its standard error) of N >= 2 independent log w (N,), by the delta method.
 
-    se = (standard deviation of w) / (sqrt(N) mean of w) = sqrt((N / ess - 1) / (N - 1)). The mean of w is unbiased; its log is not: it is
-    too low by about se^2 / 2. Both hold where se is well below 1. The error bar is itself made from the weights that were seen: where a few
-    of them carry the sum (ess of a few), or where a mode was never visited, the true error is larger than it says.
+    se = (standard deviation of w) / (sqrt(N) mean of w) = sqrt((N / ess - 1) / (N - 1)). The mean of w is unbiased;
+    its log is not: it is too low by about se^2 / 2. Both hold where se is well below 1. The error bar is itself made
+    from the weights that were seen: where a few of them carry the sum (ess of a few), or where a mode was never
+    visited, the true error is larger than it says.
     """
     n = len(log_weights)
     if n < 2:
@@ -53,7 +56,8 @@ def log_mean_weight(log_weights: Tensor) -> tuple[float, float]:
 
 
 def geometric_path(log_prob_start: LogProb, log_prob_end: LogProb) -> Path:
-    """path(x, beta) = (1 - beta) log p_start + beta log p_end, (B,): from the start at beta = 0 to the end at 1. Neal 2001, eq. 3."""
+    """path(x, beta) = (1 - beta) log p_start + beta log p_end, (B,): from the start at beta = 0 to the end at 1. Neal
+    2001, Sec. 2."""
     return lambda x, beta: (1 - beta) * log_prob_start(x) + beta * log_prob_end(x)
 
 
@@ -68,25 +72,34 @@ def annealed_importance_sampling(
 ) -> AISResult:
     """Annealed importance sampling along a path of densities, with Metropolis-adjusted Langevin moves.
 
-    path: (x (N, ...), beta) -> log p_beta(x) (N,), each up to a constant and differentiable in x; ``geometric_path(start, end)``.
-    x: N >= 2 *independent, exact* draws from p_0. betas: (K + 1,), strictly increasing, from 0 to 1. For each beta_k: first
-    log w += path(x, beta_k) - path(x, beta_{k-1}), then ``steps_per_level`` MALA steps that leave p_{beta_k} in place, with step h =
-    ``step_size``, one number or one for each of the K levels. The mean weight is an unbiased estimate of Z_1 / Z_0 for every K and h; its
-    variance falls as K grows. See :func:`log_mean_weight` for the standard error and when not to believe it.
-    K (steps_per_level + 2) evaluations of path, of which K (steps_per_level + 1) with its gradient. Neal 2001, eqs. 5 to 11.
-    ValueError for betas that do not go from 0 to 1, a step that is not positive, or a weight that is NaN.
+    path: (x (N, ...), beta) -> log p_beta(x) (N,), each up to a constant and differentiable in x;
+    ``geometric_path(start, end)``. x: N >= 2 *independent, exact* draws from p_0. betas: (K + 1,), strictly
+    increasing, from 0 to 1. For each beta_k: first log w += path(x, beta_k) - path(x, beta_{k-1}), then
+    ``steps_per_level`` MALA steps that leave p_{beta_k} in place, with step h = ``step_size``, one number or one for
+    each of the K levels. The mean weight is an unbiased estimate of Z_1 / Z_0 for every K and h; its variance falls
+    as K grows. See :func:`log_mean_weight` for the standard error and when not to believe it. K (steps_per_level + 2)
+    evaluations of path, of which K (steps_per_level + 1) with its gradient. Neal 2001, Sec. 2. ValueError for betas
+    that do not go from 0 to 1, a step that is not positive, or a weight that is NaN.
     """
     check_finite("x", check_tensor("x", x))
     check_count("steps_per_level", steps_per_level)
     if x.ndim < 2 or len(x) < 2:
-        raise ValueError(f"x has shape {tuple(x.shape)}; expected at least 2 independent chains (N, ...), drawn from the start.")
+        raise ValueError(
+            f"x has shape {tuple(x.shape)}; expected at least 2 independent chains (N, ...), drawn from the start."
+        )
     betas = [float(b) for b in betas]
     if len(betas) < 2 or betas[0] != 0 or betas[-1] != 1 or any(b <= a for a, b in zip(betas, betas[1:], strict=False)):
-        raise ValueError(f"betas has {len(betas)} entries; expected strictly increasing numbers from 0 to 1: use torch.linspace(0, 1, K + 1).")
+        raise ValueError(
+            f"betas has {len(betas)} entries; expected strictly increasing numbers from 0 to 1: "
+            "use torch.linspace(0, 1, K + 1)."
+        )
     one = isinstance(step_size, (int, float))
     steps = [check_positive("step_size", float(h)) for h in ([step_size] * (len(betas) - 1) if one else step_size)]
     if len(steps) != len(betas) - 1:
-        raise ValueError(f"step_size has {len(steps)} entries; expected one number, or one for each of the {len(betas) - 1} levels after the first.")
+        raise ValueError(
+            f"step_size has {len(steps)} entries; expected one number, "
+            f"or one for each of the {len(betas) - 1} levels after the first."
+        )
     return _walk(path, x.detach(), betas, steps, steps_per_level, generator)
 
 

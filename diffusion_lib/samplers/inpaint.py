@@ -36,13 +36,23 @@ def inpaint(
     forward step back up in between; the bias goes as ``resample`` grows. (N - 1) * resample + 1 evaluations on a grid that ends at 0.
     ValueError for a bad grid, a mask that is not boolean, shapes that differ, or resample < 1.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     check_same_shape("known", check_finite("known", known), "x", x)
     check_count("resample", resample)
-    if mask.dtype != torch.bool:
-        raise ValueError(f"mask has dtype {mask.dtype}; expected torch.bool, True where x is known: use mask > 0.5.")
-    mask = mask.to(x.device).expand_as(x)
+    mask = _check_mask(mask, x)
     return _walk(denoiser, schedule, x, times, known.to(x), mask, resample, generator, condition)
+
+
+def _check_mask(mask: Tensor, x: Tensor) -> Tensor:
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool:
+        given = f"dtype {mask.dtype}" if isinstance(mask, Tensor) else f"type {type(mask).__name__}"
+        raise ValueError(f"mask has {given}; expected a torch.bool tensor, True where x is known: use mask > 0.5.")
+    if mask.ndim > x.ndim or any(m not in (1, n) for m, n in zip(mask.shape[::-1], x.shape[::-1], strict=False)):
+        raise ValueError(
+            f"mask has shape {tuple(mask.shape)} and x has shape {tuple(x.shape)}; expected one that broadcasts to x, "
+            "such as (H, W) for pictures (B, C, H, W)."
+        )
+    return mask.to(x.device).expand_as(x)
 
 
 @torch.no_grad()

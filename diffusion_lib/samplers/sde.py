@@ -12,7 +12,7 @@ from diffusion_lib.denoisers import Denoiser
 from diffusion_lib.samplers._walk import check_start, evaluate
 from diffusion_lib.samplers.ddim import ddim_coefficients, ddim_step
 from diffusion_lib.schedules import Schedule
-from diffusion_lib.validate import check_choice, check_count, check_non_negative, check_positive
+from diffusion_lib.validate import check_choice, check_count, check_non_negative, check_positive, check_time
 
 PREDICTORS = ("euler_maruyama", "ancestral")
 
@@ -26,7 +26,13 @@ def forward_sde(
     It is here to be compared with ``targets.diffuse``, which draws x_t in one exact step. Song et al. 2021 (SDE), eq. 5.
     ValueError for a grid that does not increase.
     """
-    times = check_start(x0, times.flip(0)).flip(0)
+    check_time(times, "times")
+    if times.ndim != 1 or len(times) < 2 or not bool((times.diff() > 0).all()):
+        raise ValueError(
+            "times is not strictly increasing; expected a 1-D grid of at least 2 times from data (t = 0) to noise: "
+            "use time_grid(schedule, steps).flip(0)."
+        )
+    times = check_start(x0, times.flip(0), schedule).flip(0)
     return _walk_forward(schedule, x0, times, generator)
 
 
@@ -75,7 +81,7 @@ def euler_maruyama(
     Strong and weak order 1 in the step of log-SNR; N evaluations. Song et al. 2021 (SDE), eqs. 6 and 13; the family is that of Zhang &
     Chen 2023 (DEIS), Sec. 2. ValueError for a bad grid, a NaN in x or a negative stochasticity.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     check_non_negative("stochasticity", stochasticity)
     coefficients = euler_maruyama_coefficients(schedule, times, stochasticity)
     return _walk(denoiser, schedule, x, times, coefficients, 0, 0.0, generator, condition)
@@ -101,7 +107,7 @@ def predictor_corrector(
     neighbours in the batch. No correction at t = 0. N + corrector_steps (N - 1) evaluations on a grid that ends at 0.
     ValueError for a bad grid, a NaN in x, an unknown predictor, snr <= 0 or corrector_steps < 0.
     """
-    times = check_start(x, times)
+    times = check_start(x, times, schedule)
     check_choice("predictor", predictor, PREDICTORS)
     check_count("corrector_steps", corrector_steps, least=0)
     check_positive("snr", snr)

@@ -1,7 +1,7 @@
 """Schedules: how much signal and noise there is at each time, and the grids on which samplers walk.
 
 base.py the interface · variance_preserving.py VP, sub-VP, cosine · other.py VE, EDM, linear · discrete.py DDPM's betas ·
-grids.py time grids.
+grids.py time grids · levels.py NCSN's noise levels.
 """
 
 from __future__ import annotations
@@ -11,6 +11,16 @@ import torch
 from diffusion_lib.schedules.base import Schedule, derivative, expand
 from diffusion_lib.schedules.discrete import DiscreteSchedule
 from diffusion_lib.schedules.grids import GRIDS, time_grid
+from diffusion_lib.schedules.levels import (
+    annealed_step_size,
+    geometric_levels,
+    largest_distance,
+    level_count,
+    level_overlap,
+    level_ratio,
+    level_times,
+    variance_after_steps,
+)
 from diffusion_lib.schedules.other import EDMSchedule, LinearSchedule, VESchedule
 from diffusion_lib.schedules.variance_preserving import CosineSchedule, SubVPSchedule, VPSchedule
 from diffusion_lib.validate import check_choice
@@ -25,10 +35,18 @@ __all__ = [
     "SubVPSchedule",
     "VESchedule",
     "VPSchedule",
+    "annealed_step_size",
     "derivative",
     "expand",
+    "geometric_levels",
+    "largest_distance",
+    "level_count",
+    "level_overlap",
+    "level_ratio",
+    "level_times",
     "schedule_from_config",
     "time_grid",
+    "variance_after_steps",
 ]
 
 SCHEDULES = {
