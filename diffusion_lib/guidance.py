@@ -144,8 +144,9 @@ def _rows_through(rows: Tensor, x0_hat: Tensor, leaf: Tensor) -> Tensor:
 
 
 def _solve(inner: Tensor, noise_std: float, residual: Tensor) -> Tensor:
-    """S^-1 residual, (B, M), for S = noise_std^2 I + the symmetric part of ``inner`` (B, M, M)."""
+    """S^-1 residual, (B, M), for S = noise_std^2 I + the symmetric part of ``inner`` (B, M, M); 0 where S is 0."""
     values, vectors = torch.linalg.eigh((inner + inner.mT).detach() / 2)
     values = values + noise_std**2
-    values = torch.maximum(values, 1e-6 * values.amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny))
-    return ((residual[:, None] @ vectors) / values[:, None] @ vectors.mT)[:, 0]
+    values = torch.maximum(values, 1e-6 * values.amax(1, keepdim=True))
+    inverse = torch.where(values > 0, 1 / values, 0.0)
+    return ((residual[:, None] @ vectors) * inverse[:, None] @ vectors.mT)[:, 0]

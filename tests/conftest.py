@@ -33,6 +33,15 @@ def schedule(request):
     return request.param
 
 
+SMOOTH = {name: schedule for name, schedule in SCHEDULES.items() if not name.startswith("discrete")}
+
+
+@pytest.fixture(params=SMOOTH.values(), ids=SMOOTH.keys())
+def smooth_schedule(request):
+    """Every schedule whose f and g are continuous: beta of a discrete one jumps at its steps."""
+    return request.param
+
+
 @pytest.fixture
 def generator():
     """A fresh CPU generator with seed 0."""

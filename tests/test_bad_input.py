@@ -8,7 +8,7 @@ import re
 import pytest
 import torch
 
-from diffusion_lib import checkpoints, checks, data, metrics, profile, training
+from diffusion_lib import checkpoints, checks, data, losses, metrics, profile, samplers, schedules, training
 from diffusion_lib.data import digits, images, toy
 from diffusion_lib.data.folder import folder
 from diffusion_lib.denoisers import EDMDenoiser, ExactDenoiser, NetDenoiser
@@ -33,6 +33,14 @@ X, T = torch.randn(4, 2, dtype=torch.float64, generator=torch.Generator().manual
 NAN = torch.full((4, 2), torch.nan)
 GRID = time_grid(VP, 10)
 EXACT = ExactDenoiser(M, VP)
+
+
+AIS, LANGEVIN = samplers.annealed_importance_sampling, {"steps_per_level": 2, "step_size": 0.1}
+PATH = samplers.geometric_path(lambda x: -x.square().sum(1), M.log_prob)
+
+
+def annealed(times, **options):
+    return samplers.annealed_langevin(EXACT, VP, X, times, **options)
 
 
 def two(*covariances):
@@ -110,6 +118,45 @@ CASES = [
     ("features of two widths", lambda: metrics.frechet_distance(torch.randn(9, 2), torch.randn(9, 3)), ValueError, r"2.*3"),
     ("unknown exercise", lambda: checks.check("2.99z", 1.0), ValueError, r"2\.99z"),
     ("unknown profile", lambda: profile.profile("tpu"), ValueError, r"'tpu'"),
+    ("true score of another shape", lambda: losses.explicit_score_matching(lambda x: x, X, X[:2]), ValueError, r"true_score.*equal"),
+    ("score with one number too few", lambda: losses.implicit_score_matching(lambda x: x[:, :1], X), ValueError, r"the score.*\(4, 1\)"),
+    ("score that was detached", lambda: losses.implicit_score_matching(lambda x: x.detach(), X), ValueError, r"derivative.*detach"),
+    ("NaN to match a score at", lambda: losses.explicit_score_matching(lambda x: x, NAN, NAN), ValueError, r"x holds 8"),
+    ("samples without a batch", lambda: losses.sliced_score_matching(lambda x: x, X[0]), ValueError, r"\(2,\).*batch"),
+    ("no projections", lambda: losses.sliced_score_matching(lambda x: x, X, projections=0), ValueError, r"projections=0"),
+    ("unknown probe", lambda: losses.sliced_score_matching(lambda x: x, X, probe="rademaker"), ValueError, r"did you mean 'rademacher'"),
+    ("denoising without noise", lambda: losses.denoising_score_matching(lambda x: x, X, 0.0), ValueError, r"sigma=0.*> 0"),
+    ("two sigmas for four samples", lambda: losses.denoising_score_matching(lambda x: x, X, T[:2]), ValueError, r"\(2,\).*\(4,\)"),
+    ("a level at t = 0", lambda: losses.LevelTimes(GRID), ValueError, r"\[:-1\]"),
+    ("levels upside down", lambda: schedules.geometric_levels(0.01, 5.0, 9), ValueError, r"swap"),
+    ("one level", lambda: schedules.geometric_levels(5.0, 0.01, 1), ValueError, r"count=1.*>= 2"),
+    ("levels that rise", lambda: schedules.level_times(VP, torch.tensor([0.1, 1.0])), ValueError, r"falling"),
+    ("levels above the schedule", lambda: schedules.level_times(VESchedule(0.01, 5.0), torch.tensor([9.0, 1.0])), ValueError, r"9.*above.*5"),
+    ("NCSNv2's ratio in the plane", lambda: schedules.level_ratio(2), ValueError, r"dim=2.*>= 5"),
+    ("overlap above 1", lambda: schedules.level_ratio(64, 1.5), ValueError, r"overlap=1\.5"),
+    ("ratio of 1", lambda: schedules.level_count(5.0, 0.01, 1.0), ValueError, r"ratio > 1"),
+    ("distance of one sample", lambda: schedules.largest_distance(X[:1]), ValueError, r"at least 2"),
+    ("step size for one level", lambda: schedules.annealed_step_size(torch.ones(1), 5), ValueError, r"at least 2"),
+    ("negative Langevin step", lambda: samplers.langevin(lambda x: -x, X, [0.1, -0.1]), ValueError, r"step size=-0\.1"),
+    ("no Langevin steps", lambda: samplers.langevin(lambda x: -x, X, []), ValueError, r"empty"),
+    ("NaN where a chain starts", lambda: samplers.langevin(lambda x: -x, NAN, [0.1]), ValueError, r"x holds 8"),
+    ("score of another shape", lambda: final(samplers.langevin(lambda x: x[:2], X, [0.1])), ValueError, r"the score.*equal shapes"),
+    ("empty minibatch", lambda: samplers.minibatch_score(lambda x: x, lambda x, b: x, X, 0), ValueError, r"batch_size=0"),
+    ("steps that fall too slowly", lambda: samplers.polynomial_steps(1.0, 1.0, 0.5, 9), ValueError, r"gamma=0\.5"),
+    ("annealing without steps", lambda: annealed(GRID, **LANGEVIN | {"steps_per_level": 0}), ValueError, r"steps_per_level=0"),
+    ("annealing with steps of 0", lambda: annealed(GRID, **LANGEVIN | {"step_size": 0.0}), ValueError, r"step_size=0\.0"),
+    ("annealing on a grid that rises", lambda: annealed(GRID.flip(0), **LANGEVIN), ValueError, r"decreasing"),
+    ("annealing from above t_max", lambda: samplers.annealed_langevin(EXACT, LinearSchedule(), X, GRID, **LANGEVIN), ValueError, r"above t_max"),
+    ("temperatures that start late", lambda: AIS(PATH, X, [0.1, 1.0], step_size=0.1), ValueError, r"0 to 1"),
+    ("steps for other temperatures", lambda: AIS(PATH, X, [0.0, 1.0], step_size=[0.1] * 2), ValueError, r"2 entries.*1 levels"),
+    ("one importance weight", lambda: AIS(PATH, X[:1], [0.0, 1.0], step_size=0.1), ValueError, r"at least 2"),
+    ("a density that is NaN", lambda: AIS(lambda x, b: x.sum(1) * torch.nan, X, [0.0, 1.0], step_size=0.1), ValueError, r"log_weights holds 4"),
+    ("unknown Stein kernel", lambda: metrics.stein_discrepancy(X, X, kernel="imk"), ValueError, r"did you mean 'imq'"),
+    ("unknown Stein statistic", lambda: metrics.stein_discrepancy(X, X, statistic="w"), ValueError, r"'u', 'v'"),
+    ("scores of fewer samples", lambda: metrics.stein_kernel(X, X[:2]), ValueError, r"4 samples.*2"),
+    ("scores of another width", lambda: metrics.stein_kernel(X, X[:, :1]), ValueError, r"2 numbers.*1"),
+    ("bandwidth of 0", lambda: metrics.stein_test(X, X, bandwidth=0.0), ValueError, r"bandwidth=0\.0"),
+    ("signs that always turn", lambda: metrics.stein_test(X, X, flip=1.0), ValueError, r"flip=1\.0.*0\.5"),
 ]  # fmt: skip
 
 

@@ -118,6 +118,15 @@ def test_importance_sampling_is_unbiased_and_better():
     assert float(estimates["importance"].var()) < 0.1 * float(estimates["uniform"].var())
 
 
+def test_importance_goes_by_the_root_mean_square():
+    """Losses 0, 2 and losses 1, 1 have one mean; the first have sqrt(2) times the second moment's root, and are drawn as much more often."""
+    times = ImportanceTimes(2, history=2)
+    for losses in ([0.0, 1.0], [2.0, 1.0]):
+        times.update(torch.tensor([0.5, 1.0]), torch.tensor(losses))
+    roots = torch.tensor([2**0.5, 1.0], dtype=torch.float64)
+    assert torch.allclose(times.probabilities(), 0.999 * roots / roots.sum() + 0.001 / 2)
+
+
 def test_importance_times_resume():
     times = ImportanceTimes(4, history=2)
     times.update(torch.tensor([0.25, 0.5, 0.75, 1.0]), torch.ones(4))
@@ -146,6 +155,24 @@ def test_the_bound_in_hybrid_loss_does_not_move_the_mean():
     simple = DenoisingLoss(schedule).per_sample(lambda x, t: net(x, t).chunk(2, 1)[0], x0, t, eps).mean()
     assert torch.allclose(gradients[0], torch.autograd.grad(simple, net.mean)[0], rtol=1e-5)
     assert abs(float(gradients[1])) > 0
+
+
+@pytest.mark.parametrize("variance", ["posterior", "forward"])
+def test_variational_loss_is_the_elbo_term_by_term(variance):
+    """With the same noise, its value at step k is T / D times the bound's term of the step from k to k - 1, for every k, to rounding."""
+    from diffusion_lib.likelihood import elbo
+    from diffusion_lib.schedules import time_grid
+
+    steps, (x0, _) = 30, batch(16)
+    schedule = DiscreteSchedule.from_name("linear", steps)
+    net, loss = exact_net(schedule, "eps"), VariationalLoss(schedule, variance=variance)
+    options = {"times": time_grid(schedule, steps), "variance": variance, "generator": torch.Generator().manual_seed(3)}
+    bound = elbo(NetDenoiser(net, schedule), schedule, x0, **options)
+    terms, draw = torch.cat([bound.diffusion, bound.reconstruction[None]]), torch.Generator().manual_seed(3)
+    for k, term in zip(range(steps, 0, -1), terms, strict=True):
+        eps = torch.randn(x0.shape, generator=draw, dtype=x0.dtype)
+        value = loss.per_sample(net, x0, torch.full((16,), k / steps, dtype=x0.dtype), eps)
+        assert torch.allclose(value, steps / 2 * term, rtol=1e-7, atol=1e-9)
 
 
 def test_variational_loss_estimates_the_elbo():

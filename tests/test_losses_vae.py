@@ -51,6 +51,18 @@ def test_every_weight_of_the_optimal_linear_vae_is_the_exact_likelihood(data, op
     assert abs(exact.mean() - fit.log_likelihood) < 1e-9
 
 
+def test_weights_are_unbiased_for_p_of_x_whatever_q_is(data):
+    """E_q[p(x, z) / q(z|x)] = p(x), within 5 standard errors, for a q that is far from the posterior but wider (bounded weights)."""
+    vae = LinearVAE(6, latent=2).double().requires_grad_(False)
+    vae.encoder_weight.zero_()
+    vae.encoder_log_var.fill_(math.log(1.5**2))
+    vae.decoder_weight.copy_(torch.randn(6, 2, generator=seeded(5)))
+    w, x = vae.decoder_weight, data[:1]
+    exact = torch.distributions.MultivariateNormal(vae.mu, w @ w.T + torch.eye(6, dtype=torch.float64)).log_prob(x)
+    ratio = (log_weights(vae, x, 100_000, seeded(13))[0] - exact).exp()
+    assert abs(ratio.mean() - 1) < 5 * ratio.std() / len(ratio) ** 0.5 < 0.1
+
+
 @pytest.mark.parametrize("latent", [0, 1, 2, 5])
 def test_ppca_beats_its_neighbours(data, latent):
     fit = probabilistic_pca(data, latent)

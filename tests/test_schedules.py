@@ -134,6 +134,13 @@ def test_ddpm_tables_are_the_product_of_the_betas():
     assert float(product[-1]) == pytest.approx(4.0358e-5, rel=1e-3)  # the value that Ho et al.'s schedule ends on
 
 
+@pytest.mark.parametrize("T", [50, 100, 4000])
+def test_linear_betas_reach_the_same_noise_for_any_T(T):
+    """-b - b^2 < log(1 - b) < -b for 0 < b < 0.68, and the scaled betas sum to 10.05 for every T: this brackets log alpha-bar_T."""
+    schedule = DiscreteSchedule.from_name("linear", T)
+    assert -10.05 - float(schedule.betas.square().sum()) < float(schedule.alphas_bar[-1].log()) < -10.05
+
+
 def test_cosine_is_nichols_formula():
     t, s = torch.linspace(0, 0.99, 100, dtype=torch.float64), 0.008
     f = torch.cos((t + s) / (1 + s) * math.pi / 2) ** 2
