@@ -13,7 +13,7 @@ CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3 python
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest
 
-.PHONY: help install book read test quick lab notebooks check set-address clean
+.PHONY: help install book read test quick bugs lab notebooks check set-address clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +55,9 @@ test: $(STAMP) ## every test: library, structure, notebooks, the rendered book i
 
 quick: $(STAMP) ## the fast tests only: no notebooks, no browser, nothing marked slow
 	@$(PYTEST) tests --ignore=tests/book -m "not slow" -n $(JOBS) --dist loadfile
+
+bugs: $(STAMP) ## plant one realistic bug at a time in a copy of the library: the tests must catch each (ARGS="--only heun")
+	@$(ONE_THREAD) $(BIN)/python tests/planted/plant.py -j $(JOBS) $(ARGS)
 
 lab: $(STAMP) ## open the chapters in JupyterLab
 	@$(BIN)/jupyter lab --notebook-dir=notebooks

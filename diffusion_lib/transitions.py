@@ -20,7 +20,8 @@ def _pair(s: Tensor | float, t: Tensor | float) -> tuple[Tensor, Tensor]:
     s, t = check_time(s, "s"), check_time(t, "t")
     if t.device.type == "cpu" and not bool((s < t).all()):
         raise ValueError(
-            f"s={s.tolist()} is not before t={t.tolist()}; expected s < t: the reverse step goes from t down to s."
+            f"s in [{float(s.min()):.6g}, {float(s.max()):.6g}] is not before t in [{float(t.min()):.6g}, {float(t.max()):.6g}] everywhere; "
+            "expected s < t: the reverse step goes from t down to s."
         )
     double = torch.float32 if t.device.type == "mps" else torch.float64
     return s.to(device=t.device, dtype=double), t.to(double)

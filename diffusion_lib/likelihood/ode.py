@@ -86,7 +86,8 @@ def ode_likelihood(
     to that at t_max; it is the density at noise_min, in units of the data, which stands for that of clean data. x (B, ...).
 
     steps: evaluations of the denoiser. The integrator is the Adams-Bashforth method of order 4 in u = asinh(level / scale),
-    evenly spaced, scale = min(20 noise_min, 0.02): one evaluation a step; its first three steps, of lower order, are short.
+    evenly spaced, scale = min(20 noise_min, 0.02): one evaluation a step. Its first three steps are of lower order and short: the
+    error falls with the fourth power of ``steps`` down to about 1e-5 nats, and from there with the second.
     divergence: "exact", D vector-Jacobian products an evaluation, or "hutchinson", one for each of ``probes`` random vectors v, with
     E[v^T J v] = tr J. Each probe is kept along the whole path, so its integral is one unbiased number and their spread gives the
     standard error. probe: "rademacher" (+-1; the least variance) or "gaussian". condition: passed to the denoiser.

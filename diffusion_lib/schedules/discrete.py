@@ -78,7 +78,7 @@ class DiscreteSchedule(Schedule):
             k.device.type == "cpu" and k.numel() and not bool(((k >= 0) & (k <= self.steps)).all())
         ):
             raise ValueError(
-                f"k={k.tolist()} was given; expected integers in 0..{self.steps}: steps count from 1, and 0 is the data."
+                f"k between {k.min().item()} and {k.max().item()} was given; expected integers in 0..{self.steps}: steps count from 1, and 0 is the data."
             )
         return k.double() / self.steps
 
