@@ -132,7 +132,7 @@ def load(path: str | Path, device: torch.device | str | None = None) -> tuple[nn
         raise ValueError(f"{weights.name} is not the file that {card_path.name} describes (their SHA-256 differ); expected a pair "
                          "written by one save(): copy both files from the same place, or save again.")
     try:
-        net = nets.build(card["architecture"], card["config"])
+        net = nets.build(card["architecture"], card["config"]).float()     # whatever torch's default dtype is
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{card_path.name} asks for the architecture {card['architecture']!r}, which this version ({__version__}) "
                          f"cannot build ({str(error).strip()}); install the version that the card names ({card.get('version')}).") from None

@@ -88,13 +88,13 @@ class GaussianMixture:
         return GaussianMixture(self.weights, alpha * self.means, alpha**2 * self.covariances + sigma**2 * eye)
 
     def score(self, x: Tensor, t: Tensor | float, schedule: Schedule) -> Tensor:
-        """grad_x log p_t(x), (B, D), for x (B, D) and t (B,) or a float."""
+        """grad_x log p_t(x), (B, D), for x (B, D) and t (B,) or a float. Book (4.1), (4.2)."""
         mixture, alpha, sigma = self._at(x, t, schedule)
         logs, coordinates, total = mixture._terms(x, alpha, sigma)
         return -(logs.softmax(1)[..., None] * mixture._from_basis(coordinates / total)).sum(1)
 
     def denoise(self, x: Tensor, t: Tensor | float, schedule: Schedule) -> Tensor:
-        """E[x_0 | x_t = x], (B, D): the best denoiser there is, for x (B, D) and t (B,) or a float."""
+        """E[x_0 | x_t = x], (B, D): the best denoiser there is, for x (B, D) and t (B,) or a float. Book (4.12)."""
         return self.posterior(x, t, schedule).mean
 
     def class_posterior(self, x: Tensor, t: Tensor | float, schedule: Schedule) -> Tensor:

@@ -29,7 +29,7 @@ def classifier_guided(
     log_prob: (x_t (B, ...), t (B,)) -> (B,) nats, the log-probability of what is asked for, given the *noisy* x_t; differentiable in x.
     scale: finite, >= 0. 1 is Bayes' rule: with the exact noisy classifier the result is the exact conditional denoiser.
     One evaluation of the denoiser and one gradient of log_prob a call.
-    Song et al. 2021 (SDE), Sec. 5 and eq. 14; Dhariwal & Nichol 2021, Sec. 4. ValueError for a bad scale or a log_prob without gradient.
+    Book (5.32). Song et al. 2021 (SDE), Sec. 5 and eq. 14; Dhariwal & Nichol 2021, Sec. 4. ValueError for a bad scale or a log_prob without gradient.
     """
     check_non_negative("scale", scale)
 
@@ -61,7 +61,7 @@ def measurement_guided(
     measure: (B, ...) -> (B, M), differentiable. y: (M,) or (B, M). noise_std: finite, >= 0, in units of the measurement.
     covariance: "isotropic", C = v sigma^2 / (alpha^2 v + sigma^2) I with v = ``data_variance`` (pseudo-inverse guidance, Song et al. 2023,
     Sec. 3.2): one vector-Jacobian product of the denoiser; or "tweedie", C = (sigma^2 / alpha) d x0_hat / d x_t, the true posterior
-    covariance (Boys et al. 2024, Prop. 1): M products. "tweedie" is exact for Gaussian data and a linear measurement; otherwise both approximate.
+    covariance (Boys et al. 2024, Prop. 1): M products. Book (5.34). "tweedie" is exact for Gaussian data and a linear measurement; otherwise both approximate.
     Eigenvalues of S under 1e-6 of the largest are raised to it. ValueError for a measurement of another shape or without gradient.
     """
     check_choice("covariance", covariance, COVARIANCES)

@@ -52,6 +52,7 @@ CASES = [
     ("SDE on a grid that rises", lambda: euler_maruyama(EXACT, VP, X, GRID.flip(0)), r"decreasing"),
     ("forward SDE on a grid that falls", lambda: forward_sde(VP, X, GRID), r"increasing.*flip"),
     ("forward SDE beyond t_max", lambda: forward_sde(LINE, X, WHOLE.flip(0)), r"t_max=0\.999"),
+    ("more noise than there is", lambda: ddim(EXACT, VP, X, time_grid(VP, 20), eta=4.0), r"eta=4\.0.*at most 1\.\d"),
     ("NaN to be encoded", lambda: ddim_invert(EXACT, VP, NAN, GRID), r"x holds 8"),
     ("encoding on a grid that rises", lambda: ddim_invert(EXACT, VP, X, GRID.flip(0)), r"decreasing"),
     ("Heun on one time", lambda: heun(EXACT, VP, X, GRID[:1]), r"at least 2"),

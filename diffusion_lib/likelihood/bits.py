@@ -28,7 +28,7 @@ class VariationalDequantiser(nn.Module):
     net: maps x (B, C, ...) to (B, 2C, ...): m, then s. bins >= 2: number of equally spaced grey values in [-1, 1], so that a bin is
     w = 2 / (bins - 1) wide. With log q(y|x) its density, E[log p(y) - log q(y|x)] is at most log P(x), the log-probability of
     the grey values, with equality where q is the density inside the bin. ``losses.dequantise`` is the case of an even spread, where
-    log q = -D log w. Ho et al. 2019 (Flow++), Sec. 3.1.
+    log q = -D log w. Book (5.30). Ho et al. 2019 (Flow++), Sec. 3.1.
     """
 
     def __init__(self, net: nn.Module, bins: int):

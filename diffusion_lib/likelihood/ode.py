@@ -91,7 +91,7 @@ def ode_likelihood(
     divergence: "exact", D vector-Jacobian products an evaluation, or "hutchinson", one for each of ``probes`` random vectors v, with
     E[v^T J v] = tr J. Each probe is kept along the whole path, so its integral is one unbiased number and their spread gives the
     standard error. probe: "rademacher" (+-1; the least variance) or "gaussian". condition: passed to the denoiser.
-    Chen et al. 2018, eq. 8; Grathwohl et al. 2019, eq. 7; Song et al. 2021 (SDE), eq. 39.
+    Book (5.27), (5.28). Chen et al. 2018, eq. 8; Grathwohl et al. 2019, eq. 7; Song et al. 2021 (SDE), eq. 39.
     ValueError for NaN in x, steps < 1, an unknown divergence or probe, or a denoiser without a gradient in x.
     """
     check_finite("x", check_tensor("x", x))

@@ -24,7 +24,7 @@ def explicit_score_matching(score: Score, x: Tensor, true_score: Tensor) -> Tens
     """1/2 || score(x) - true_score ||^2, (B,): what one would minimise if grad log p were known.
 
     x: (B, ...) from p. true_score: grad log p(x), like x. One evaluation. Its mean is half the Fisher divergence.
-    Hyvärinen 2005, eq. 2. ValueError for other shapes or a NaN in x.
+    Hyvärinen 2005, eq. 2. ValueError for other shapes or a NaN in x. Book (4.4).
     """
     _check(x)
     check_same_shape("true_score", true_score, "x", x)
@@ -37,7 +37,7 @@ def implicit_score_matching(score: Score, x: Tensor) -> Tensor:
 
     Its mean over p equals the explicit loss minus 1/2 E||grad log p||^2, where p and the score are smooth and p *
     score vanishes at infinity. x: (B, ...), D numbers a sample. One evaluation and D backward passes: for small D
-    only. Hyvärinen 2005, eq. 4. ValueError for a NaN in x or a score that cannot be differentiated.
+    only. Hyvärinen 2005, eq. 4. ValueError for a NaN in x or a score that cannot be differentiated. Book (4.6).
     """
     wanted = torch.is_grad_enabled()
     x, s = _graph(score, _check(x))
@@ -66,7 +66,7 @@ def sliced_score_matching(
     reduced: put the exact 1/2 ||score||^2 in the place of its estimate 1/2 (v^T score)^2, which has the same mean and
     less variance (SSM-VR). Its mean over v is the implicit loss. x: (B, ...). One evaluation. Song, Garg, Shi & Ermon
     2019, Sec. 3. ValueError for an unknown probe, no projections, a NaN in x or a score that cannot be
-    differentiated.
+    differentiated. Book (4.8).
     """
     check_choice("probe", probe, PROBES)
     check_count("projections", projections)
@@ -94,7 +94,7 @@ def denoising_score_matching(
     Times sigma^2 it is the loss on eps (``DenoisingLoss`` with target "eps" under a schedule with alpha = 1). Its
     variance grows like 1 / sigma^4 as sigma falls, that of its gradient like 1 / sigma^2. Vincent 2011, Sec. 4.2;
     with the weight sigma^2, Song & Ermon 2019, eqs. 5 and 6. ValueError for a sigma that is not positive or a NaN in
-    x0.
+    x0. Book (4.9), (4.11).
     """
     _check(x0, "x0")
     sigma = torch.as_tensor(sigma, dtype=x0.dtype, device=x0.device)

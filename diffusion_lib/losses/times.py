@@ -56,7 +56,7 @@ class LevelTimes:
 
     For NCSN's levels: LevelTimes(level_times(schedule, levels)[:-1]), which leaves out the 0 at the end of the grid.
     With an eps target and the weight "simple" DenoisingLoss is then NCSN's loss, each level's score matching times its
-    sigma^2. Song & Ermon 2019, eq. 6.
+    sigma^2. Song & Ermon 2019, eq. 6. Book (4.21).
     """
 
     def __init__(self, times: Tensor):

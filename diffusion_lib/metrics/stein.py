@@ -37,7 +37,7 @@ def stein_kernel(x: Tensor, score_x: Tensor, *, kernel: str = "imq", bandwidth: 
     r^2)^(-1/2), whose tails are heavy enough to see samples that escape (Gorham & Mackey 2017, Theorem 8), and "rbf"
     is exp(-r^2 / 2). bandwidth: > 0, by default the median distance. E u(x, .) = 0 for x from p. Liu, Lee & Jordan
     2016, Theorem 3.6; Chwialkowski, Strathmann & Gretton 2016, Sec. 2. ValueError for another shape, a NaN, fewer
-    than 2 samples, an unknown kernel or a bandwidth that is not positive.
+    than 2 samples, an unknown kernel or a bandwidth that is not positive. Book (4.31).
     """
     check_choice("kernel", kernel, KERNELS)
     x, s = points("x", x), points("score_x", score_x)
@@ -73,6 +73,7 @@ def stein_discrepancy(
     Jordan 2016, Sec. 4; Chwialkowski et al. 2016, Sec. 2. The standard error is that of the U-statistic, both orders
     of its variance included; where q = p it is too long, by about 30 % (an estimate of a first order of 0 is not
     negative). Errors: those of `stein_kernel`, ValueError for an unknown statistic or fewer than 4 samples.
+    Book (4.30), (4.32), (4.34).
     """
     check_choice("statistic", statistic, STATISTICS)
     points("x", x, 4)
@@ -103,7 +104,7 @@ def stein_test(
     samples. For a Markov chain in its order, take flip well below 1 over the number of steps that it remembers:
     neighbours then share signs, and the level is nearly right if the chain is much longer than 1 / flip (for shorter
     ones the test hardly rejects at all). Chwialkowski et al. 2016. Errors: those of `stein_kernel`; ValueError for
-    bootstraps < 1 or a flip outside (0, 0.5].
+    bootstraps < 1 or a flip outside (0, 0.5]. Book (4.34).
     """
     check_count("bootstraps", bootstraps)
     if not 0 < flip <= 0.5:

@@ -39,7 +39,7 @@ def annealed_langevin(
     alpha_i) z, so that there step_size = 2 eps / sigma_L^2. The denoising step is that of Jolicoeur-Martineau et al.
     2021. It does not converge in N for fixed K and step_size: each level is left with the bias of ULA and of
     its start, and both vanish only for small step_size and large K N. N K evaluations, and one more to denoise.
-    ValueError for a bad grid, a NaN in x, no steps or a step_size that is not positive.
+    ValueError for a bad grid, a NaN in x, no steps or a step_size that is not positive. Book (4.22).
     """
     times = check_start(x, times, schedule)
     check_count("steps_per_level", steps_per_level)

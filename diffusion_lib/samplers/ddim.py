@@ -24,6 +24,12 @@ def ddim_coefficients(schedule: Schedule, times: Tensor, eta: float = 0.0) -> li
     t, s = times[:-1], times[1:]
     _, _, posterior = posterior_kernel(schedule, s, t)
     added = eta**2 * posterior
+    highest = (schedule.sigma(s) ** 2 / posterior)[posterior > 0].sqrt()  # above it: more noise than x_s holds
+    if len(highest) and eta > float(highest.min()) * (1 + 1e-9):
+        raise ValueError(
+            f"eta={eta!r} was given; expected at most {float(highest.min()):.6g} on this grid, where a step's noise is all the noise "
+            "there is: 1 is ancestral sampling and is always allowed."
+        )
     a = (schedule.sigma(s) ** 2 - added).clamp(min=0.0).sqrt() / schedule.sigma(t)
     b = schedule.alpha(s) - a * schedule.alpha(t)
     return list(zip(a.tolist(), b.tolist(), added.sqrt().tolist(), strict=True))
@@ -49,9 +55,9 @@ def ddim(
 ) -> Iterator[Tensor]:
     """DDIM from x_T = ``x`` (B, ...) over a decreasing grid ``times`` (N + 1,): yields N + 1 states, x_T first.
 
-    eta >= 0 scales the noise of each step: 0 is deterministic, 1 is ancestral sampling with the posterior variance. eta is at most
+    eta >= 0 scales the noise of each step: 0 is deterministic, 1 is ancestral sampling with the posterior variance. It must not exceed
     sqrt(sigma_s^2 / posterior variance) in any step, which 1 never exceeds. Book (3.8), (3.9). Order 1 in the step of the noise level (eta = 0);
-    N evaluations. ValueError for a bad grid, a NaN in x or a negative eta.
+    N evaluations. ValueError for a bad grid, a NaN in x, or an eta out of its range.
     """
     times = check_start(x, times, schedule)
     check_non_negative("eta", eta)

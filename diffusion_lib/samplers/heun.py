@@ -27,7 +27,7 @@ def heun(
     Euler step (which is DDIM's), then the mean of the slopes at both of its ends. Where a step ends without noise (sigma = 0)
     the second slope does not exist and the Euler step stays. Order 2 in the step of the noise level; 2N evaluations, or 2N - 1 where
     the grid ends at t = 0. It draws no noise: ``generator`` is there so that all samplers are called alike.
-    Karras et al. 2022 (EDM), Algorithm 1, for any schedule. ValueError for a bad grid or a NaN in x.
+    Book (5.24). Karras et al. 2022 (EDM), Algorithm 1, for any schedule. ValueError for a bad grid or a NaN in x.
     """
     times = check_start(x, times, schedule)
     return _walk(denoiser, schedule, x, times, condition)

@@ -35,7 +35,7 @@ class AISResult(NamedTuple):
 
 def effective_sample_size(log_weights: Tensor) -> float:
     """(sum w)^2 / sum w^2, from log w (N,): N for equal weights, 1 if one weight is all. Kong 1992; Neal 2001, for
-    AIS."""
+    AIS. Book (4.29)."""
     log_weights = check_tensor("log_weights", log_weights, ndim=1).double()
     return float((2 * log_weights.logsumexp(0) - (2 * log_weights).logsumexp(0)).exp())
 
@@ -46,7 +46,7 @@ def log_mean_weight(log_weights: Tensor) -> tuple[float, float]:
     se = (standard deviation of w) / (sqrt(N) mean of w) = sqrt((N / ess - 1) / (N - 1)). The mean of w is unbiased;
     its log is not: it is too low by about se^2 / 2. Both hold where se is well below 1. The error bar is itself made
     from the weights that were seen: where a few of them carry the sum (ess of a few), or where a mode was never
-    visited, the true error is larger than it says.
+    visited, the true error is larger than it says. Book (4.29).
     """
     n = len(log_weights)
     if n < 2:
@@ -57,7 +57,7 @@ def log_mean_weight(log_weights: Tensor) -> tuple[float, float]:
 
 def geometric_path(log_prob_start: LogProb, log_prob_end: LogProb) -> Path:
     """path(x, beta) = (1 - beta) log p_start + beta log p_end, (B,): from the start at beta = 0 to the end at 1. Neal
-    2001, Sec. 2."""
+    2001, Sec. 2. Book (4.27)."""
     return lambda x, beta: (1 - beta) * log_prob_start(x) + beta * log_prob_end(x)
 
 
@@ -79,7 +79,7 @@ def annealed_importance_sampling(
     each of the K levels. The mean weight is an unbiased estimate of Z_1 / Z_0 for every K and h; its variance falls
     as K grows. See :func:`log_mean_weight` for the standard error and when not to believe it. K (steps_per_level + 2)
     evaluations of path, of which K (steps_per_level + 1) with its gradient. Neal 2001, Sec. 2. ValueError for betas
-    that do not go from 0 to 1, a step that is not positive, or a weight that is NaN.
+    that do not go from 0 to 1, a step that is not positive, or a weight that is NaN. Book (4.28).
     """
     check_finite("x", check_tensor("x", x))
     check_count("steps_per_level", steps_per_level)

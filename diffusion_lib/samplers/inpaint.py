@@ -33,7 +33,7 @@ def inpaint(
     known: data like x (B, ...), read where ``mask`` is True (bool, broadcasts to x). resample = 1 is the replacement trick (Song et
     al. 2021, SDE, Sec. 5): biased, since the unknown part hears of the known part only through the denoiser. resample > 1 is
     RePaint (Lugmayr et al. 2022, Algorithm 1 with jump length 1): each step but the last is taken ``resample`` times, with the
-    forward step back up in between; the bias goes as ``resample`` grows. (N - 1) * resample + 1 evaluations on a grid that ends at 0.
+    forward step back up in between; the bias goes as ``resample`` grows. Book (5.35). (N - 1) * resample + 1 evaluations on a grid that ends at 0.
     ValueError for a bad grid, a mask that is not boolean, shapes that differ, or resample < 1.
     """
     times = check_start(x, times, schedule)

@@ -16,7 +16,7 @@ Score = Callable[[Tensor], Tensor]
 
 
 def langevin_step(x: Tensor, s: Tensor, h: float, generator: torch.Generator | None = None) -> Tensor:
-    """x + (h/2) s + sqrt(h) z with z ~ N(0, I), for x and its score s (B, ...)."""
+    """x + (h/2) s + sqrt(h) z with z ~ N(0, I), for x and its score s (B, ...). Book (4.14)."""
     return x + 0.5 * h * s + math.sqrt(h) * noise.randn_like(x, generator)
 
 
@@ -26,7 +26,7 @@ def log_acceptance(
     """log of Metropolis' ratio p(y) q(x | y) / (p(x) q(y | x)), (B,), for Langevin's proposal q(y | x) = N(x + (h/2)
     s(x), h).
 
-    Roberts & Tweedie 1996.
+    Roberts & Tweedie 1996. Book (4.18).
     """
     there, back = (y - x - 0.5 * h * s_x).flatten(1), (x - y - 0.5 * h * s_y).flatten(1)
     return log_p_y - log_p_x + (there.square().sum(1) - back.square().sum(1)) / (2 * h)
@@ -50,6 +50,7 @@ def langevin(
     steps such as :func:`polynomial_steps` makes it SGLD. Weak order 1 in h. N evaluations of the score; N + 1 of
     score and log_prob with log_prob. Parisi 1981; MALA: Roberts & Tweedie 1996; SGLD: Welling & Teh 2011, eq. 4; in
     this notation Song & Ermon 2019, eq. 4. ValueError for a NaN in x, no steps, or a step that is not positive.
+    Book (4.14), (4.17), (4.18).
     """
     check_finite("x", check_tensor("x", x))
     if x.ndim < 2:
@@ -118,6 +119,7 @@ def minibatch_score(
     likelihood_score: (x (B, ...), batch (B, n, ...)) -> the sum over the n points of grad_x log p(point | x), like x.
     data: (N, ...). Every chain and every call draws its own n = batch_size points, with replacement, so that chains
     stay independent. Welling & Teh 2011, eq. 4. ValueError for an empty minibatch or a NaN in the data.
+    Book (4.19).
     """
     check_finite("data", check_tensor("data", data))
     check_count("batch_size", batch_size)
@@ -134,7 +136,7 @@ def polynomial_steps(a: float, b: float, gamma: float, steps: int) -> list[float
     """SGLD's falling step sizes h_k = a (b + k)^-gamma for k = 0 .. steps - 1. Welling & Teh 2011, Sec. 3.
 
     a, b > 0; gamma in (1/2, 1], so that the h_k add up to infinity (the walk gets anywhere) and their squares do not
-    (their eq. 2).
+    (their eq. 2). Book (4.19).
     """
     check_positive("a", a)
     check_positive("b", b)

@@ -23,7 +23,7 @@ def forward_sde(
     """Euler-Maruyama on dx = f x dt + g dw from data ``x0`` (B, ...) over an *increasing* grid ``times`` (N + 1,): N + 1 states.
 
     x_t = x_s + f(s) x_s (t - s) + g(s) sqrt(t - s) z. No network. Strong order 1, since g does not depend on x; weak order 1.
-    It is here to be compared with ``targets.diffuse``, which draws x_t in one exact step. Song et al. 2021 (SDE), eq. 5.
+    It is here to be compared with ``targets.diffuse``, which draws x_t in one exact step. Book (5.9). Song et al. 2021 (SDE), eq. 5.
     ValueError for a grid that does not increase.
     """
     check_time(times, "times")
@@ -78,7 +78,7 @@ def euler_maruyama(
     dx = [f x - (1 + stochasticity^2) / 2 g^2 score] dt + stochasticity g dw, backwards in time: 1 is Anderson's reversal, 0 Euler's
     method on the probability-flow ODE in t; every value >= 0 has the same marginals. The last step, to t = 0, adds no noise.
     The equation is stiff at both ends of most schedules: use a grid that is fine there, ``time_grid(schedule, N, "log_snr")``.
-    Strong and weak order 1 in the step of log-SNR; N evaluations. Song et al. 2021 (SDE), eqs. 6 and 13; the family is that of Zhang &
+    Strong and weak order 1 in the step of log-SNR; N evaluations. Book (5.16), (5.19). Song et al. 2021 (SDE), eqs. 6 and 13; the family is that of Zhang &
     Chen 2023 (DEIS), Sec. 2. ValueError for a bad grid, a NaN in x or a negative stochasticity.
     """
     times = check_start(x, times, schedule)
@@ -102,7 +102,7 @@ def predictor_corrector(
     """A predictor's step to the next time, then ``corrector_steps`` of Langevin dynamics at that time: yields N + 1 states.
 
     predictor: "euler_maruyama" on the reverse SDE, or "ancestral", DDPM's posterior step. corrector: x + (h/2) score + sqrt(h) z
-    with h = 4 (snr sigma)^2. This is Song et al. 2021 (SDE), Algorithms 4 and 5, with eps = h / 2, where their
+    with h = 4 (snr sigma)^2, Book (5.25). This is Song et al. 2021 (SDE), Algorithms 4 and 5, with eps = h / 2, where their
     ||z|| / ||score||, measured over the batch, is replaced by its expected value sigma: a sample then does not depend on its
     neighbours in the batch. No correction at t = 0. N + corrector_steps (N - 1) evaluations on a grid that ends at 0.
     ValueError for a bad grid, a NaN in x, an unknown predictor, snr <= 0 or corrector_steps < 0.

@@ -59,11 +59,11 @@ class Schedule:
         return self._sigma_dot(check_time(t))
 
     def drift(self, t: Tensor | float) -> Tensor:
-        """f(t) = alpha'(t) / alpha(t) of the forward SDE dx = f x dt + g dw. Song et al. 2021, eq. 5."""
+        """f(t) = alpha'(t) / alpha(t) of the forward SDE dx = f x dt + g dw. Book (5.11). Song et al. 2021, eq. 5."""
         return self._drift(check_time(t))
 
     def diffusion_sq(self, t: Tensor | float) -> Tensor:
-        """g(t)^2 = 2 sigma sigma' - 2 f sigma^2 of the forward SDE. Kingma et al. 2021, eq. 34 in this notation."""
+        """g(t)^2 = 2 sigma sigma' - 2 f sigma^2 of the forward SDE. Book (5.11). Kingma et al. 2021, eq. 34 in this notation."""
         return self._diffusion_sq(check_time(t))
 
     def time_of_log_snr(self, log_snr: Tensor | float) -> Tensor:

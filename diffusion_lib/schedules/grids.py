@@ -24,7 +24,7 @@ def time_grid(
 ) -> Tensor:
     """``steps + 1`` times from ``schedule.t_max`` (or ``noise_max``) down to exactly 0, strictly decreasing: (steps + 1,) float64.
 
-    kind: "uniform" in t; "quadratic", uniform in sqrt(t) (Song et al. 2021, DDIM, Sec. D.3); "log_snr", uniform in log-SNR
+    kind: "uniform" in t; "quadratic", uniform in sqrt(t) (Song et al. 2021, DDIM, Sec. D.2); "log_snr", uniform in log-SNR
     (Lu et al. 2022, Sec. 3.4); "karras", uniform in noise_level^(1/rho) (Karras et al. 2022, eq. 5). The last two place ``steps``
     points between the noise levels ``noise_max`` (default: that at t_max) and ``noise_min``, and then add 0. Both are sigma/alpha,
     in units of the data. A sampler on this grid spends ``steps`` evaluations, or ``steps`` times its evaluations per step.

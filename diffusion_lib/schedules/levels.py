@@ -34,7 +34,7 @@ def largest_distance(x: Tensor) -> float:
     """The largest Euclidean distance between two of the samples ``x`` (N, ...): NCSNv2's sigma_max.
 
     With this much noise a walk can get from any sample to any other. Song & Ermon 2020, technique 1. O(N^2) time, in
-    pieces.
+    pieces. Book (4.23).
     """
     x = check_finite("x", check_tensor("x", x))
     if x.ndim < 2 or len(x) < 2:
@@ -49,7 +49,7 @@ def level_overlap(dim: int, ratio: float) -> float:
 
     For data at a point, ||x|| at level sigma is nearly N(sigma sqrt(dim), sigma^2 / 2) when dim is large. This is the
     probability that the lower level gives to the upper one's range of three standard deviations. Song & Ermon 2020,
-    Prop. 2 and technique 2.
+    Prop. 2 and technique 2. Book (4.24).
     """
     middle = math.sqrt(2 * check_count("dim", dim)) * (ratio - 1)
     return 0.5 * (math.erf((middle + 3 * ratio) / math.sqrt(2)) - math.erf((middle - 3 * ratio) / math.sqrt(2)))
@@ -61,7 +61,7 @@ def level_ratio(dim: int, overlap: float = 0.5) -> float:
 
     For overlap 1/2 it is close to 1 / (1 - 3 / sqrt(2 dim)). Where sqrt(2 dim) <= 3, that is dim <= 4, the three
     standard deviations of the rule reach every lower level, the overlap never falls to 1/2 and the rule says nothing:
-    ValueError. Song & Ermon 2020, technique 2.
+    ValueError. Song & Ermon 2020, technique 2. Book (4.24).
     """
     check_count("dim", dim)
     if not 0 < overlap < 0.9:
@@ -118,6 +118,7 @@ def variance_after_steps(ratio: float, steps: int, step_size: float) -> float:
 
     v = q + (1 - step_size / 2)^(2 steps) (ratio^2 - q) with q = 1 / (1 - step_size / 4), ULA's stationary variance.
     Song & Ermon 2020, Prop. 3, with their eps = h / 2 at the last level: step_size = 2 eps / sigma_L^2.
+    Book (4.26).
     """
     q = 1 / (1 - step_size / 4)
     return q + (1 - step_size / 2) ** (2 * steps) * (ratio**2 - q)
@@ -129,7 +130,7 @@ def annealed_step_size(levels: Tensor, steps_per_level: int) -> float:
 
     It minimises :func:`variance_after_steps`, which is above 1 for every r, for the largest ratio of two neighbouring
     ``levels`` (falling, at least 2). Small r leaves the variance of the level before; large r adds Langevin's own
-    bias. Song & Ermon 2020, technique 4.
+    bias. Song & Ermon 2020, technique 4. Book (4.26).
     """
     check_tensor("levels", levels, ndim=1)
     check_count("steps_per_level", steps_per_level)
