@@ -9,7 +9,7 @@ import torch
 
 from diffusion_lib.denoisers import ExactDenoiser
 from diffusion_lib.exact import GaussianMixture
-from diffusion_lib.samplers import ddim, ddpm, euler_maruyama, final, heun, predictor_corrector
+from diffusion_lib.samplers import ddim, ddpm, deis, dpmpp, euler_maruyama, final, heun, predictor_corrector, unipc
 
 # name: (sampler, options, draws of noise a step, weak order). An order of None: exact on Gaussians, or its error need not vanish.
 SAMPLERS = {
@@ -20,6 +20,10 @@ SAMPLERS = {
     "ddpm-forward": (ddpm, {"variance": "forward"}, 1, 1),
     "ddpm-optimal": (ddpm, {"variance": "optimal"}, 1, None),
     "heun": (heun, {}, 0, 2),
+    "dpmpp": (dpmpp, {}, 0, None),  # the orders of these four: test_multistep.py
+    "dpmpp-3": (dpmpp, {"order": 3}, 0, None),
+    "unipc": (unipc, {}, 0, None),
+    "deis": (deis, {}, 0, None),
     "sde": (euler_maruyama, {}, 1, 1),
     "sde-half": (euler_maruyama, {"stochasticity": 0.5}, 1, 1),
     "euler": (euler_maruyama, {"stochasticity": 0.0}, 0, 1),

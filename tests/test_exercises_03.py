@@ -136,11 +136,29 @@ def test_one_picture_needs_one_step(eta):
         assert torch.allclose(end, point.means.expand_as(end), atol=1e-12)
 
 
-@pytest.mark.parametrize("steps", [10, 300])
-def test_negative_root_ends_in_one_point(steps):
-    """3.14b."""
+@pytest.mark.parametrize(("steps", "middle", "spread"), [(10, 1.505, 0.0035), (1000, 1.5, 1e-12)])
+def test_negative_root_ends_in_one_point(steps, middle, spread):
+    """3.14b, with the numbers of its solution."""
     x = printed_solution("flipped")(ORACLE, start(), time_grid(PATH, steps))
-    assert x.std(0).max() < 0.01
+    assert x.std(0).max() < spread
+    assert (x.mean(0) - torch.tensor([middle, 0.0])).abs().max() < 0.0005  # the digits that the page prints
+
+
+def test_negative_root_with_five_steps_is_not_one_point():
+    """3.14b."""
+    x = printed_solution("flipped")(ORACLE, start(4000), time_grid(PATH, 5))
+    assert x[:, 0].std() > 0.5
+
+
+def test_the_variance_may_be_taken_from_the_circle():
+    """3.14e: 1 - alpha^2 for sigma^2 is right on a variance-preserving schedule."""
+    def step(x_t, eps_hat, alpha_t, sigma_t, alpha_s, sigma_s, eta, z):
+        variance_t, variance_s = 1 - alpha_t**2, 1 - alpha_s**2
+        c = eta * (variance_s / variance_t * (1 - alpha_t**2 / alpha_s**2)) ** 0.5
+        x0_hat = (x_t - variance_t**0.5 * eps_hat) / alpha_t
+        return alpha_s * x0_hat + (variance_s - c**2) ** 0.5 * eps_hat + c * z
+
+    assert check("3.14e", step).correct
 
 
 def test_largest_eta_forgets():

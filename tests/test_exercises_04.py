@@ -95,11 +95,29 @@ def test_quiet_loss_has_the_same_mean_gradient_and_far_less_noise():
     assert spread[1] > 5 * spread[0]
 
 
+def test_quiet_loss_is_the_noisier_one_from_a_tenth_on():
+    """On the three clouds the two spreads cross between sigma = 0.05 and 0.2, as the solution says."""
+    n, mixture, generator = 10_000, three_modes(), torch.Generator().manual_seed(1)
+    quieter = {}
+    for sigma in (0.05, 0.2):
+        noisy = GaussianMixture(mixture.weights, mixture.means, mixture.covariances + sigma**2)
+        x0, eps = mixture.sample(n, generator), torch.randn(n, 2, generator=generator, dtype=torch.float64)
+        a = torch.ones(n, 1, dtype=torch.float64, requires_grad=True)
+        f = lambda x, a=a, noisy=noisy: a * noisy.score(x, 0.0, VE)  # noqa: E731
+        plain = 0.5 * (f(x0 + sigma * eps) + eps / sigma).square().sum(1)
+        quiet = printed_solution("quiet_denoising")(f, x0, eps, sigma)
+        spread = [torch.autograd.grad(value.sum(), a)[0].std() for value in (quiet, plain)]
+        quieter[sigma] = spread[0] < spread[1]
+    assert quieter == {0.05: True, 0.2: False}
+
+
 def test_tempering_finds_the_weights():
-    """Shares of 1500 independent ladders within 5 standard errors, widths within a tenth."""
+    """Shares of 1500 independent ladders within 5 standard errors, widths within a tenth; the solution quotes the shares."""
     mixture, n = three_modes(), 1500
     x = printed_solution("tempering")(mixture, n, 300, torch.Generator().manual_seed(0))
     nearest = torch.cdist(x, mixture.means).argmin(1)
     shares = torch.bincount(nearest, minlength=3) / n
     assert ((shares - mixture.weights).abs() < 5 * (mixture.weights * (1 - mixture.weights) / n).sqrt()).all()
     assert all(abs((x[nearest == i] - mixture.means[i]).std() / 0.15 - 1) < 0.1 for i in range(3))
+    quoted = re.search(r"1500 ladders .* shares ([\d.]+), ([\d.]+) and ([\d.]+)", CHAPTER.read_text(encoding="utf-8"))
+    assert all(abs(float(said) - share) < 0.01 for said, share in zip(quoted.groups(), shares, strict=True))

@@ -90,7 +90,7 @@ def test_a_weak_score_hurts_the_ode_most():
     """The numbers of exercise 5.16b, and the closed form against a simulation with a weak score."""
     width = printed_solution("width_of_a_weak_score")
     ratios = [width(eta) for eta in (0.0, 1.0, 2.0)]
-    assert ratios == pytest.approx([3.14, 1.24, 1.14], abs=0.01)
+    assert ratios == pytest.approx([3.14, 1.25, 1.14], abs=0.01)
     assert width(1.0, c=1.0) == pytest.approx(1.0)
     schedule = VPSchedule()
     gaussian = GaussianMixture(*(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[0.0]], [0.25])))
@@ -105,7 +105,7 @@ def test_a_weak_score_hurts_the_ode_most():
     x = final(euler_maruyama(weak, schedule, start, times, generator=generator))
     true = float(gaussian.marginal(schedule, float(times[-1])).covariance()[0, 0])
     # 4 standard errors of a sample variance, and 2 % for 600 steps
-    assert float(x.var()) / true == pytest.approx(1.24, abs=4 * 1.24 * (2 / n) ** 0.5 + 0.03)
+    assert float(x.var()) / true == pytest.approx(1.25, abs=4 * 1.25 * (2 / n) ** 0.5 + 0.03)
 
 
 def test_weighted_particles_find_the_share_that_replacement_misses():
@@ -122,3 +122,5 @@ def test_weighted_particles_find_the_share_that_replacement_misses():
     )
     assert abs(shares.mean() - exact) < 4 * shares.std() / len(shares) ** 0.5 + 0.03
     assert shares.mean() < 0.35  # replacement gives 0.6
+    # what the solution says of a single path and of a dozen
+    assert shares.min() < 0.015 and 0.3 < shares.max() < 0.35 and float(shares.mean()) == pytest.approx(0.147, abs=0.01)

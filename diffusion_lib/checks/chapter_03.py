@@ -10,9 +10,15 @@ from torch import Tensor
 from diffusion_lib.checks.compare import close_to_reference, seeded
 from diffusion_lib.checks.core import exercise
 
-LEVELS = ((0.6, 0.8, 0.8, 0.6), (0.1, 0.995, 0.5, 0.866), (0.99, 0.14, 0.999, 0.04))
+
+def _levels(alpha_t: float, alpha_s: float) -> tuple[float, float, float, float]:
+    """(alpha_t, sigma_t, alpha_s, sigma_s) on the circle alpha^2 + sigma^2 = 1: an answer may use 1 - alpha^2."""
+    return alpha_t, (1 - alpha_t**2) ** 0.5, alpha_s, (1 - alpha_s**2) ** 0.5
+
+
+LEVELS = (_levels(0.6, 0.8), _levels(0.1, 0.5), _levels(0.99, 0.999))
 """(alpha_t, sigma_t, alpha_s, sigma_s) of three steps, from high to low noise."""
-TO_DATA = (0.99, 0.14, 1.0, 0.0)
+TO_DATA = _levels(0.99, 1.0)
 
 
 def _fresh(alpha_t: float, sigma_t: float, alpha_s: float, sigma_s: float) -> float:

@@ -7,6 +7,8 @@ from diffusion_lib.samplers._walk import final
 from diffusion_lib.samplers.annealed import annealed_langevin
 from diffusion_lib.samplers.ddim import ddim, ddim_coefficients, ddim_invert, ddim_step
 from diffusion_lib.samplers.ddpm import ddpm, ddpm_step
+from diffusion_lib.samplers.deis import deis, deis_coefficients
+from diffusion_lib.samplers.dpmpp import dpmpp, dpmpp_coefficients
 from diffusion_lib.samplers.heun import heun
 from diffusion_lib.samplers.importance import (
     AISResult,
@@ -23,6 +25,7 @@ from diffusion_lib.samplers.sde import (
     forward_sde,
     predictor_corrector,
 )
+from diffusion_lib.samplers.unipc import unipc, unipc_coefficients
 
 __all__ = [
     "AISResult",
@@ -34,6 +37,10 @@ __all__ = [
     "ddim_step",
     "ddpm",
     "ddpm_step",
+    "deis",
+    "deis_coefficients",
+    "dpmpp",
+    "dpmpp_coefficients",
     "effective_sample_size",
     "euler_maruyama",
     "euler_maruyama_coefficients",
@@ -49,4 +56,6 @@ __all__ = [
     "minibatch_score",
     "polynomial_steps",
     "predictor_corrector",
+    "unipc",
+    "unipc_coefficients",
 ]
