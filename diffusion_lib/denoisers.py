@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import torch
@@ -41,6 +42,11 @@ class NetDenoiser:
         self.target = check_choice("target", target, TARGETS)
         self.clip = clip if clip is None else check_positive("clip", clip)
 
+    @property
+    def null_label(self) -> int | None:
+        """The class that means "no class", if the net has one."""
+        return getattr(self.net, "null_label", None)
+
     def __call__(self, x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
         """x0_hat (B, ...) for x (B, ...) and t (B,) or a float. One evaluation of the net."""
         return self.predict(x, t, **condition)[0]
@@ -65,7 +71,8 @@ class NetDenoiser:
 class EDMDenoiser:
     """EDM's preconditioned denoiser D = c_skip x + c_out F(c_in x, c_noise), for any schedule. Karras et al. 2022, eq. 7, Table 1.
 
-    net: F, called with x (B, ...) scaled to unit variance and c_noise = log(noise level) / 4, (B,). sigma_data: standard deviation
+    net: F, called with x (B, ...) scaled to unit variance and c_noise = log(noise level) / 4, (B,); the book's networks take such a
+    number if they are built with time_range=nets.C_NOISE_RANGE. sigma_data: standard deviation
     of the data, > 0; this is its one owner. schedule: EDMSchedule() unless given; x is first divided by alpha(t), so that
     a variance-preserving path is the same problem at the same noise level sigma/alpha.
     """
@@ -73,6 +80,15 @@ class EDMDenoiser:
     def __init__(self, net: nn.Module, sigma_data: float = 0.5, schedule: Schedule | None = None):
         self.net, self.sigma_data = net, check_positive("sigma_data", sigma_data)
         self.schedule = EDMSchedule() if schedule is None else schedule
+
+    @property
+    def null_label(self) -> int | None:
+        """The class that means "no class", if the net has one."""
+        return getattr(self.net, "null_label", None)
+
+    def with_net(self, net: nn.Module) -> EDMDenoiser:
+        """The same preconditioning around another net: what a loss needs, which is handed the net in training."""
+        return EDMDenoiser(net, self.sigma_data, self.schedule)
 
     def coefficients(self, level: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(c_skip, c_out, c_in, c_noise), each of the shape of ``level`` = sigma/alpha. Karras et al. 2022, Table 1, last column."""
@@ -97,6 +113,7 @@ class ExactDenoiser:
 
     def __init__(self, mixture: GaussianMixture, schedule: Schedule):
         self.mixture, self.schedule = mixture, schedule
+        self.null_label = len(mixture.weights)
 
     def __call__(self, x: Tensor, t: Tensor | float, label: Tensor | None = None) -> Tensor:
         """E[x_0 | x_t = x (, component = label)], (B, D), for x (B, D) and t (B,) or a float."""
@@ -117,6 +134,30 @@ class ExactDenoiser:
         row, k = torch.arange(len(x), device=x.device), label.clamp(max=posterior.means.shape[1] - 1)
         known = label < posterior.means.shape[1]
         return torch.where(known[:, None], posterior.within[row, k], posterior.variance)
+
+
+def on_schedule(denoiser: Denoiser, own: Schedule, schedule: Schedule) -> Denoiser:
+    """``denoiser``, made for the path ``own``, as a denoiser for the path ``schedule``: any network on any schedule.
+
+    x_t / alpha is the data plus noise of level sigma/alpha, on every path. So x is scaled to the point of ``own`` that has the same level,
+    x_own = alpha_own(t_own) x / alpha(t) with log_snr_own(t_own) = log_snr(t), and x0_hat needs no change. Book (7.6). Karras et al.
+    2022, eq. 4; Kingma et al. 2021, Sec. 5.1. ValueError (on the CPU) where the level is above the highest that ``own`` reaches at its t_max.
+    """
+    lowest = float(own.log_snr(torch.tensor(own.t_max, dtype=torch.float64)))
+
+    def moved(x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
+        t = check_batch_time(t, x)
+        log_snr = schedule.log_snr(t.double())
+        if t.device.type == "cpu" and len(t) and float(log_snr.min()) < lowest - 1e-6:
+            raise ValueError(
+                f"the noise level {math.exp(-float(log_snr.min())):.4g} was asked for, and the denoiser's own schedule, {type(own).__name__}, "
+                f"reaches {math.exp(-lowest):.4g}; expected a lower level: start the grid there with time_grid(…, noise_max={math.exp(-lowest):.4g})."
+            )
+        t_own = own.time_of_log_snr(log_snr).clamp(max=own.t_max)
+        ratio = own.alpha(t_own) / schedule.alpha(t.double())
+        return denoiser(expand(ratio, x) * x, t_own.to(x.dtype), **condition)
+
+    return moved
 
 
 def check_variance(denoiser: Denoiser, variance: str) -> str:

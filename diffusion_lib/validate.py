@@ -23,6 +23,13 @@ def check_choice(name: str, value: str, options: Iterable[str]) -> str:
     raise ValueError(f"{name}={value!r} is unknown; expected one of {', '.join(map(repr, options))}: {hint}")
 
 
+def check_number(name: str, value: float) -> float:
+    """Return ``value`` if it is a finite number."""
+    if not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ValueError(f"{name}={value!r} was given; expected a finite number.")
+    return value
+
+
 def check_positive(name: str, value: float) -> float:
     """Return ``value`` if it is a finite number > 0."""
     if not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:

@@ -1,15 +1,23 @@
 """Losses: denoising.py the one that trains · times.py which times · weights.py how much each counts · bounds.py the variational
-bound and Improved DDPM's hybrid · score_matching.py explicit, implicit, sliced and denoising score matching · vae.py chapter 1's bounds."""
+bound and Improved DDPM's hybrid · edm.py EDM's · score_matching.py explicit, implicit, sliced and denoising score matching · vae.py chapter 1's bounds."""
 
 from diffusion_lib.losses.bounds import HybridLoss, VariationalLoss, bound_term, prior_term
 from diffusion_lib.losses.denoising import DenoisingLoss, SampledLoss
+from diffusion_lib.losses.edm import EDMLoss
 from diffusion_lib.losses.score_matching import (
     denoising_score_matching,
     explicit_score_matching,
     implicit_score_matching,
     sliced_score_matching,
 )
-from diffusion_lib.losses.times import DiscreteTimes, ImportanceTimes, LevelTimes, TimeSampler, UniformTimes
+from diffusion_lib.losses.times import (
+    DiscreteTimes,
+    ImportanceTimes,
+    LevelTimes,
+    LogNormalLevels,
+    TimeSampler,
+    UniformTimes,
+)
 from diffusion_lib.losses.vae import (
     PPCA,
     VAELoss,
@@ -29,9 +37,11 @@ __all__ = [
     "WEIGHTS",
     "DenoisingLoss",
     "DiscreteTimes",
+    "EDMLoss",
     "HybridLoss",
     "ImportanceTimes",
     "LevelTimes",
+    "LogNormalLevels",
     "SampledLoss",
     "TimeSampler",
     "UniformTimes",

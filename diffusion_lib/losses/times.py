@@ -1,4 +1,4 @@
-"""Which times a training step looks at: uniform, stratified, DDPM's integers, NCSN's levels, or where loss is large."""
+"""Which times a training step looks at: uniform, stratified, DDPM's integers, NCSN's levels, EDM's, or where loss is large."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from diffusion_lib import noise
-from diffusion_lib.validate import check_count, check_tensor, check_time
+from diffusion_lib.schedules import Schedule
+from diffusion_lib.validate import check_count, check_number, check_positive, check_tensor, check_time
+
+SMALLEST_TIME = 1e-9  # above 0, where there is no noise
 
 
 class TimeSampler(Protocol):
@@ -71,6 +74,24 @@ class LevelTimes:
         source = generator.device if generator is not None else device
         index = torch.randint(len(self.times), (n,), generator=generator, device=source).cpu()
         return self.times[index].to(device), torch.ones(n, device=device)
+
+
+class LogNormalLevels:
+    """Times whose noise level is log-normal, log(sigma/alpha) ~ N(mean, std^2): where EDM trains; all weights 1.
+
+    mean, std: of the logarithm of the level, std > 0; EDM's for pictures are -1.2 and 1.2. A level above the schedule's highest becomes that.
+    Book (7.16). Karras et al. 2022, Table 1 and Sec. 5. ValueError for a bad std.
+    """
+
+    def __init__(self, schedule: Schedule, mean: float = -1.2, std: float = 1.2):
+        self.schedule, self.mean, self.std = schedule, check_number("mean", mean), check_positive("std", std)
+        self.t_max = torch.tensor(schedule.t_max, dtype=torch.float64)
+
+    def sample(self, n: int, generator: torch.Generator | None = None, device=None) -> tuple[Tensor, Tensor]:
+        log_level = self.mean + self.std * noise.randn((n,), generator, dtype=torch.float64).cpu()
+        log_level = log_level.clamp(max=-float(self.schedule.log_snr(self.t_max)))
+        t = self.schedule.time_of_log_snr(-log_level).clamp(SMALLEST_TIME, self.schedule.t_max).float()
+        return t.to(device), torch.ones_like(t).to(device)
 
 
 class ImportanceTimes:

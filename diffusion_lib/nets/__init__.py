@@ -8,13 +8,13 @@ from __future__ import annotations
 from torch import nn
 
 from diffusion_lib.nets.autoencoder import VAE, LinearVAE
-from diffusion_lib.nets.classifier import DigitClassifier
-from diffusion_lib.nets.embeddings import LabelEmbedding, RandomFourier, TimeEmbedding, sinusoidal
+from diffusion_lib.nets.classifier import DigitClassifier, NoisyClassifier
+from diffusion_lib.nets.embeddings import C_NOISE_RANGE, LabelEmbedding, RandomFourier, TimeEmbedding, sinusoidal
 from diffusion_lib.nets.mlp import MLP
 from diffusion_lib.nets.unet import UNet
 from diffusion_lib.validate import check_choice
 
-NETS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in (MLP, UNet, VAE, LinearVAE, DigitClassifier)}
+NETS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in (MLP, UNet, VAE, LinearVAE, DigitClassifier, NoisyClassifier)}
 
 
 def build(name: str, config: dict) -> nn.Module:
@@ -40,6 +40,6 @@ def parameter_count(net: nn.Module) -> int:
 
 
 __all__ = [
-    "MLP", "NETS", "DigitClassifier", "LabelEmbedding", "LinearVAE", "RandomFourier", "TimeEmbedding", "UNet", "VAE",
+    "C_NOISE_RANGE", "MLP", "NETS", "DigitClassifier", "LabelEmbedding", "LinearVAE", "NoisyClassifier", "RandomFourier", "TimeEmbedding", "UNet", "VAE",
     "build", "parameter_count", "sinusoidal",
 ]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from diffusion_lib.validate import check_batch_time, check_count, check_positive
 
+C_NOISE_RANGE = (-2.5, 1.5)  # c_noise = log(noise level) / 4 of EDM, for noise levels from e^-10 to e^6
 TIME_SCALE = 1000.0  # t in [0, 1] becomes the step index 0..1000 of the original papers
 
 
@@ -128,8 +129,20 @@ def check_label(label: Tensor, batch: int, classes: int) -> Tensor:
     return label.long()
 
 
-def batch_time(t: Tensor | float, x: Tensor) -> Tensor:
-    """Return ``t`` as (B,), checked; inside torch.compile only its shape is looked at, so that the graph stays whole."""
+def batch_time(t: Tensor | float, x: Tensor, time_range: tuple[float, float] = (0.0, 1.0)) -> Tensor:
+    """Return ``t`` as (B,) in [0, 1], moved there from ``time_range``, and checked.
+
+    Inside torch.compile only its shape is looked at, so that the graph stays whole.
+    """
+    low, high = time_range
+    if (low, high) != (0.0, 1.0):
+        t = torch.as_tensor(t, dtype=x.dtype if not isinstance(t, Tensor) else None)
+        if t.device.type == "cpu" and not torch.compiler.is_compiling() and not bool(((t >= low) & (t <= high)).all()):
+            raise ValueError(
+                f"t spans [{float(t.min()):.4g}, {float(t.max()):.4g}], and this network was built with time_range=({low:g}, {high:g}); "
+                "expected EDM's c_noise, log(noise level) / 4: call it through EDMDenoiser."
+            )
+        t = ((t - low) / (high - low)).clamp(0.0, 1.0)
     if torch.compiler.is_compiling() and isinstance(t, Tensor) and t.shape == x.shape[:1]:
         return t
     return check_batch_time(t, x)
@@ -142,15 +155,22 @@ class Conditioning(nn.Module):
         features: width of the sinusoidal features, even.
         out: width of the vector.
         classes: number of classes, or None for a network without labels.
+        time_range: the lowest and the highest t; C_NOISE_RANGE for a network inside an EDMDenoiser.
     """
 
-    def __init__(self, features: int, out: int, classes: int | None = None):
+    def __init__(
+        self, features: int, out: int, classes: int | None = None, time_range: tuple[float, float] = (0.0, 1.0)
+    ):
         super().__init__()
+        low, high = time_range
+        if not low < high:
+            raise ValueError(f"time_range=({low:g}, {high:g}) was given; expected (low, high) with low < high.")
+        self.time_range = (float(low), float(high))
         self.time = TimeEmbedding(features, out)
         self.label = None if classes is None else LabelEmbedding(classes, out)
 
     def forward(self, x: Tensor, t: Tensor | float, label: Tensor | None = None) -> Tensor:
-        vector = self.time(batch_time(t, x))  # (B, out)
+        vector = self.time(batch_time(t, x, self.time_range))  # (B, out)
         if self.label is not None:
             return vector + self.label(label, x.shape[0])
         if label is not None:

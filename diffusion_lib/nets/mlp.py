@@ -35,6 +35,7 @@ class MLP(nn.Module):
         depth: residual blocks (two layers each).
         classes: number of classes K, or None; the null class is ``net.null_label = K``; ``label=None`` means null for all.
         out_dim: dimension of the output; None means ``dim``.
+        time_range: the lowest and the highest t; ``C_NOISE_RANGE`` for a network inside an EDMDenoiser.
 
     The output layer starts at zero, so an untrained network predicts 0.
 
@@ -43,14 +44,22 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, dim: int, width: int = 128, depth: int = 3, classes: int | None = None, out_dim: int | None = None
+        self,
+        dim: int,
+        width: int = 128,
+        depth: int = 3,
+        classes: int | None = None,
+        out_dim: int | None = None,
+        time_range: tuple[float, float] = (0.0, 1.0),
     ):
         super().__init__()
-        self.config = dict(dim=dim, width=width, depth=depth, classes=classes, out_dim=out_dim)
+        self.config = dict(
+            dim=dim, width=width, depth=depth, classes=classes, out_dim=out_dim, time_range=list(time_range)
+        )
         self.dim, self.null_label = check_count("dim", dim), classes
         check_count("depth", depth)
         check_count("width", width, least=2)
-        self.conditioning = Conditioning(width, width, classes)
+        self.conditioning = Conditioning(width, width, classes, time_range)
         self.stem = nn.Linear(dim, width)
         self.blocks = nn.ModuleList(Block(width, width) for _ in range(depth))
         self.norm = nn.LayerNorm(width)

@@ -34,7 +34,8 @@ def group_norm(channels: int) -> nn.GroupNorm:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions on a residual path; the conditioning vector scales and shifts the features between them.
 
-    "Adaptive group normalisation" (Dhariwal & Nichol 2021, section 3.1). The second convolution starts at zero.
+    "Adaptive group normalisation" (Dhariwal & Nichol 2021, section 3.1); without ``adaptive_norm`` the vector is only added before the
+    norm, as in Ho et al. 2020. The second convolution starts at zero.
 
     Args:
         inputs, outputs: channels in and out.
@@ -42,21 +43,26 @@ class ResidualBlock(nn.Module):
         dropout: probability in [0, 1) of dropping a feature before the second convolution.
     """
 
-    def __init__(self, inputs: int, outputs: int, condition: int, dropout: float = 0.0):
+    def __init__(self, inputs: int, outputs: int, condition: int, dropout: float = 0.0, adaptive_norm: bool = True):
         super().__init__()
         self.norm_in = group_norm(inputs)
         self.conv_in = nn.Conv2d(inputs, outputs, 3, padding=1)
-        self.modulation = nn.Linear(condition, 2 * outputs)
+        self.adaptive_norm = adaptive_norm
+        self.modulation = nn.Linear(condition, 2 * outputs if adaptive_norm else outputs)
         self.norm_out = group_norm(outputs)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(outputs, outputs, 3, padding=1))
         self.shortcut = nn.Identity() if inputs == outputs else nn.Conv2d(inputs, outputs, 1)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
-        scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, dim=1)     # (B, outputs, 1, 1) each
-        inner = self.norm_out(self.conv_in(F.silu(self.norm_in(h))))                    # (B, outputs, H, W)
-        inner = self.dropout(F.silu(inner * (1 + scale) + shift))
-        return self.shortcut(h) + self.conv_out(inner)
+        inner = self.conv_in(F.silu(self.norm_in(h)))                                   # (B, outputs, H, W)
+        modulation = self.modulation(condition)[:, :, None, None]
+        if self.adaptive_norm:
+            scale, shift = modulation.chunk(2, dim=1)                                   # (B, outputs, 1, 1) each
+            inner = self.norm_out(inner) * (1 + scale) + shift
+        else:
+            inner = self.norm_out(inner + modulation)
+        return self.shortcut(h) + self.conv_out(self.dropout(F.silu(inner)))
 
 
 class SelfAttention(nn.Module):
@@ -87,10 +93,14 @@ class SelfAttention(nn.Module):
 class Stage(nn.Module):
     """The residual blocks of one resolution, each followed by attention where asked for."""
 
-    def __init__(self, inputs: int, outputs: int, blocks: int, condition: int, attention: bool, dropout: float):
+    def __init__(
+        self, inputs: int, outputs: int, blocks: int, condition: int, attention: bool, dropout: float, adaptive_norm: bool
+    ):
         super().__init__()
         channels = [inputs] + [outputs] * blocks
-        self.blocks = nn.ModuleList(ResidualBlock(a, b, condition, dropout) for a, b in pairwise(channels))
+        self.blocks = nn.ModuleList(
+            ResidualBlock(a, b, condition, dropout, adaptive_norm) for a, b in pairwise(channels)
+        )
         self.attention = nn.ModuleList(SelfAttention(outputs) for _ in range(blocks if attention else 0))
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
@@ -116,6 +126,8 @@ class UNet(nn.Module):
         classes: number of classes K, or None; the null class is ``net.null_label = K``; ``label=None`` means null for all.
         learned_variance: double the output channels; the second half is for the variance (Nichol & Dhariwal 2021, eq. 15).
         dropout: probability in [0, 1) inside the residual blocks, at training time only.
+        adaptive_norm: let time and class scale and shift the normalised features (True), or only add to them before the norm.
+        time_range: the lowest and the highest t; ``C_NOISE_RANGE`` for a network inside an EDMDenoiser.
 
     The output layer starts at zero, so an untrained network predicts 0. H and W are multiples of ``2 ** (levels - 1)``.
 
@@ -133,6 +145,8 @@ class UNet(nn.Module):
         classes: int | None = None,
         learned_variance: bool = False,
         dropout: float = 0.0,
+        adaptive_norm: bool = True,
+        time_range: tuple[float, float] = (0.0, 1.0),
     ):
         super().__init__()
         levels = len(multipliers)
@@ -142,22 +156,22 @@ class UNet(nn.Module):
         self.config = dict(
             channels=channels, width=width, multipliers=list(multipliers),
             blocks=blocks if isinstance(blocks, int) else counts, attention=list(attention), classes=classes,
-            learned_variance=learned_variance, dropout=dropout,
+            learned_variance=learned_variance, dropout=dropout, adaptive_norm=adaptive_norm, time_range=list(time_range),
         )
         self.channels, self.multiple, self.null_label = channels, 2 ** (levels - 1), classes
         widths = [width * m for m in multipliers]
         attend = {level % levels for level in attention}
         condition = 4 * width
-        self.conditioning = Conditioning(width, condition, classes)
+        self.conditioning = Conditioning(width, condition, classes, time_range)
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
-            Stage(w, w, n, condition, level in attend, dropout)
+            Stage(w, w, n, condition, level in attend, dropout, adaptive_norm)
             for level, (w, n) in enumerate(zip(widths, counts, strict=True))
         )
         self.shrink = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(widths))
         self.grow = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in pairwise(widths))
         self.up = nn.ModuleList(
-            Stage(2 * w if level + 1 < levels else w, w, n, condition, level in attend, dropout)
+            Stage(2 * w if level + 1 < levels else w, w, n, condition, level in attend, dropout, adaptive_norm)
             for level, (w, n) in enumerate(zip(widths, counts, strict=True))
         )
         self.norm = group_norm(widths[0])

@@ -74,7 +74,7 @@ def walk(
 def _combine(keep: float, x: Tensor, weights: tuple[float, ...], values: list[Tensor]) -> Tensor:
     out = keep * x
     for weight, value in zip(weights, values, strict=False):
-        out = out + weight * value
+        out = torch.add(out, value, alpha=weight)
     return out
 
 

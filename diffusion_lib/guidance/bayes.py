@@ -1,4 +1,4 @@
-"""Guidance: wrap a denoiser, return a denoiser. What is asked for enters as a gradient of log p(what is asked | x_t); samplers stay as they are."""
+"""Guidance by Bayes' rule: what is asked for enters as a gradient of log p(what is asked | x_t), from a classifier or a measurement."""
 
 from __future__ import annotations
 
