@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from diffusion_lib.commands import evaluate, info, sample, train
+from diffusion_lib.commands import evaluate, info, sample, train, train_latent
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
 
@@ -23,9 +23,9 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = Parser(prog="python -m diffusion_lib", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="train | sample | evaluate | info", parser_class=Parser)
-    for module in (train, sample, evaluate, info):
-        name = module.__name__.rsplit(".", 1)[1]
+    commands = top.add_subparsers(dest="command", required=True, metavar="train | train-latent | sample | evaluate | info", parser_class=Parser)
+    for module in (train, train_latent, sample, evaluate, info):
+        name = module.__name__.rsplit(".", 1)[1].replace("_", "-")
         one = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(one)

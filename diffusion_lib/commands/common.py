@@ -53,6 +53,8 @@ def open_data(name: str, size: int | None = None, channels: int | None = None) -
         return Data(x[~held], y[~held], x[held], y[held], int(y.max()) + 1)
     x, y = load_data(name, "train", size=size, channels=channels)
     held_x, held_y = load_data(name, "test", size=size, channels=channels)
+    if isinstance(y, list):  # captions, which `train` does not read: one class (train-latent reads them)
+        y, held_y = (torch.zeros(len(texts), dtype=torch.long) for texts in (y, held_y))
     return Data(x, y, held_x, held_y, int(y.max()) + 1)
 
 

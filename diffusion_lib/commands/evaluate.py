@@ -1,9 +1,11 @@
 """Measure a model's samples against real pictures, training and held out.
 
 python -m diffusion_lib evaluate digits-ddpm --json
+python -m diffusion_lib evaluate shapes-latent --json
 
 Fréchet distance on named features, beside the floor that unseen real pictures reach at the same size; precision and recall;
-the nearest-neighbour check for memorisation; for the digits, how often a classifier sees the class that was asked for.
+the nearest-neighbour check for memorisation; for the digits, how often a classifier sees the class that was asked for;
+for captions of shapes, how often the judge finds all that was asked for, combinations of training and never seen ones apart.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lib import metrics
+from diffusion_lib.commands import latent
 from diffusion_lib.commands.common import SAMPLERS, Data, draw, open_data, open_model
 from diffusion_lib.features import digit_features, digit_scores
 
@@ -32,12 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--data", help="the data set to compare with (default: the card's)")
+    parser.add_argument("--guidance", type=float, help="models that read captions: guidance scale, 1 is none (default: the card's)")
     parser.add_argument("--device", help="cpu, cuda, ... (default cpu)")
 
 
 def run(options: argparse.Namespace) -> None:
     """Draw, measure, print."""
     net, card = open_model(options.model, options.device)
+    if latent.is_latent(card):
+        model = latent.open_latent(options.model, options.device)
+        return show(latent.measure(model, most=options.most, steps=options.steps, sampler=options.sampler, guidance=options.guidance, seed=options.seed),
+                    options.json)
     name = options.data or card.get("data", {}).get("name")
     if name is None:
         raise ValueError(f"The card of {options.model} names no data set; expected one to compare with: pass --data.")
@@ -46,7 +54,12 @@ def run(options: argparse.Namespace) -> None:
     data = open_data(name, shape[1] if is_folder else None, shape[0] if is_folder else None)
     result = measure(net, card, data, name, groups=options.groups, most=options.most, steps=options.steps,
                      sampler=options.sampler, seed=options.seed)
-    if options.json:
+    show(result, options.json)
+
+
+def show(result: dict[str, Any], as_json: bool) -> None:
+    """Print the metrics."""
+    if as_json:
         print(json.dumps(result, indent=2))
         return
     for key, value in result.items():

@@ -1,6 +1,7 @@
 """Draw pictures from a model into one PNG.
 
 python -m diffusion_lib sample digits-ddpm --n 16 --steps 50 --out grid.png
+python -m diffusion_lib sample shapes-latent --prompt "a small red circle left of a large blue square" --out out.png
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 
 import torch
 
+from diffusion_lib.commands import latent
 from diffusion_lib.commands.common import SAMPLERS, draw, open_model
 from diffusion_lib.training.pictures import write_grid
 
@@ -22,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eta", type=float, default=0.0, help="ddim: share of ancestral noise, 0 is deterministic (default)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--label", type=int, help="the class to draw; left out, the classes take turns")
+    parser.add_argument("--prompt", help="what a model that reads captions is to draw")
+    parser.add_argument("--guidance", type=float, help="models that read captions: guidance scale, 1 is none (default: the card's)")
     parser.add_argument("--device", help="cpu, cuda, ... (default cpu)")
     parser.add_argument("--out", default="grid.png", help="the picture to write (default grid.png)")
 
@@ -40,6 +44,10 @@ def labels_for(classes: int | None, count: int, label: int | None) -> torch.Tens
 def run(options: argparse.Namespace) -> None:
     """Draw and write."""
     net, card = open_model(options.model, options.device)
+    if latent.is_latent(card):
+        return latent.run_sample(options)
+    if options.prompt is not None:
+        raise ValueError(f"--prompt was given to {options.model}, which reads no captions; expected a model such as shapes-latent: leave --prompt out.")
     labels = labels_for(card["config"].get("classes"), options.n, options.label)
     pictures = draw(net, card, options.n, steps=options.steps, sampler=options.sampler, seed=options.seed, label=labels, eta=options.eta)
     write_grid(options.out, pictures)

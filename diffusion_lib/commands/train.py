@@ -38,8 +38,8 @@ from diffusion_lib.validate import check_choice, check_positive
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``train``."""
-    parser.add_argument("--data", default="digits", help="digits, mnist, fashion-mnist, cifar10, or a folder of pictures")
-    parser.add_argument("--size", type=int, help="folder: side of the pictures in pixels (default 32)")
+    parser.add_argument("--data", default="digits", help="digits, shapes (without their captions), mnist, fashion-mnist, cifar10, or a folder of pictures")
+    parser.add_argument("--size", type=int, help="folder or shapes: side of the pictures in pixels (default 32)")
     parser.add_argument("--channels", type=int, choices=(1, 3), help="folder: 1 grey or 3 colour (default 3)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="optimizer steps (default 1000 on a CPU)")
