@@ -1,4 +1,4 @@
-"""``python -m diffusion_lib train | sample | evaluate | info``."""
+"""``python -m diffusion_lib train | train-latent | sample | evaluate | info``."""
 
 import sys
 

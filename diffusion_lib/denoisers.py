@@ -21,6 +21,18 @@ class Denoiser(Protocol):
     def __call__(self, x: Tensor, t: Tensor, **condition: Tensor) -> Tensor: ...
 
 
+def null_condition(model: object) -> dict[str, Tensor]:
+    """What stands for "nothing asked" of a net or a denoiser, by the condition's name, for one sample: {"label": K}, {"tokens": empty caption}.
+
+    Its ``null_condition``, or {"label": null_label} where it only has that; empty where it knows neither. Ho & Salimans 2022, Sec. 3.
+    """
+    found = getattr(model, "null_condition", None)
+    if found is None:
+        label = getattr(model, "null_label", None)
+        return {} if label is None else {"label": torch.tensor(label)}
+    return dict(found)
+
+
 class NetDenoiser:
     """A network as a denoiser: ``net(x, t, **condition)`` predicts ``target`` under ``schedule``.
 
@@ -46,6 +58,11 @@ class NetDenoiser:
     def null_label(self) -> int | None:
         """The class that means "no class", if the net has one."""
         return getattr(self.net, "null_label", None)
+
+    @property
+    def null_condition(self) -> dict[str, Tensor]:
+        """What stands for "nothing asked", by name; see :func:`null_condition`."""
+        return null_condition(self.net)
 
     def __call__(self, x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
         """x0_hat (B, ...) for x (B, ...) and t (B,) or a float. One evaluation of the net."""
@@ -85,6 +102,11 @@ class EDMDenoiser:
     def null_label(self) -> int | None:
         """The class that means "no class", if the net has one."""
         return getattr(self.net, "null_label", None)
+
+    @property
+    def null_condition(self) -> dict[str, Tensor]:
+        """What stands for "nothing asked", by name; see :func:`null_condition`."""
+        return null_condition(self.net)
 
     def with_net(self, net: nn.Module) -> EDMDenoiser:
         """The same preconditioning around another net: what a loss needs, which is handed the net in training."""
@@ -134,6 +156,29 @@ class ExactDenoiser:
         row, k = torch.arange(len(x), device=x.device), label.clamp(max=posterior.means.shape[1] - 1)
         known = label < posterior.means.shape[1]
         return torch.where(known[:, None], posterior.within[row, k], posterior.variance)
+
+
+class MixedDenoiser:
+    """A share ``mix`` of a denoiser and 1 - mix of the one that is exact for N(0, I): (1 - mix) alpha x / (alpha^2 + sigma^2) + mix x0_hat.
+
+    mix: in [0, 1], a number or one for each dimension of a sample. At 0 it is exact for N(0, I), so that a network need only learn how its data
+    differ from it. Scores, eps and x0_hat mix alike, since each is affine in the other. Book (8.17). Vahdat et al. 2021, section 3.2.
+    """
+
+    def __init__(self, denoiser: NetDenoiser, mix: Tensor | float):
+        self.denoiser, self.schedule, self.mix = denoiser, denoiser.schedule, mix
+
+    @property
+    def null_condition(self) -> dict[str, Tensor]:
+        """What stands for "nothing asked", by name; see :func:`null_condition`."""
+        return null_condition(self.denoiser)
+
+    def __call__(self, x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
+        """x0_hat (B, ...) for x (B, ...) and t (B,) or a float. One evaluation of the denoiser."""
+        t = check_batch_time(t, x)
+        alpha, sigma = self.schedule.alpha(t.double()), self.schedule.sigma(t.double())
+        normal = expand(alpha / (alpha**2 + sigma**2), x) * x
+        return normal + self.mix * (self.denoiser(x, t, **condition) - normal)
 
 
 def on_schedule(denoiser: Denoiser, own: Schedule, schedule: Schedule) -> Denoiser:

@@ -17,7 +17,7 @@ LIBRARY = ROOT / "diffusion_lib"
 LAYERS = [
     {"__init__", "validate", "noise", "profile", "schedules", "exact", "nets"},
     {"transitions", "targets"},
-    {"denoisers", "losses"},
+    {"denoisers", "losses", "latents"},
     {"samplers", "likelihood", "guidance"},
     {"training", "metrics", "features", "data", "checkpoints"},
     {"plotting", "widgets", "checks"},

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from diffusion_lib.nets import MLP, VAE, LinearVAE, RandomFourier, UNet, build, parameter_count, sinusoidal
+from diffusion_lib.nets.attention import SelfAttention
+from diffusion_lib.nets.blocks import ResidualBlock
 from diffusion_lib.nets.embeddings import LabelEmbedding
-from diffusion_lib.nets.unet import ResidualBlock, SelfAttention
 
 SMALL = dict(width=8, multipliers=(1, 2), blocks=1)
 NETS = [

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from diffusion_lib.denoisers import Denoiser
+from diffusion_lib.denoisers import Denoiser, null_condition
 from diffusion_lib.guidance.limits import check_share, rescaled
 from diffusion_lib.schedules import Schedule, expand
 from diffusion_lib.validate import check_batch_time, check_non_negative
@@ -30,7 +30,8 @@ def classifier_free_guided(
     condition: what is asked for, by the names that the denoiser knows, as {"label": (B,)}; one for all samples, (1, ...) or 0-d, is
     repeated. scale: finite, >= 0. 1 is the conditional denoiser, 0 the unconditional one. (Ho & Salimans' w is scale - 1.)
     interval: (low, high), noise levels sigma/alpha, 0 <= low < high <= inf; outside it the scale is 1. Kynkäänniemi et al. 2024, eq. 6.
-    rescale: in [0, 1], see ``rescaled``. null: the values that mean "no condition"; by default {"label": denoiser.null_label}.
+    rescale: in [0, 1], see ``rescaled``. null: the values that mean "no condition", for one sample; by default
+    denoiser.null_condition: a label's null class, the empty caption.
     schedule: the path on which x lies, for ``interval``; by default ``denoiser.schedule``.
 
     Cost: one evaluation of twice the batch; of the batch itself at scale 1 or 0, or outside the interval.
@@ -139,14 +140,12 @@ def _null(denoiser: Denoiser, condition: Mapping[str, Tensor], null: Mapping[str
     """What stands for "no condition", one entry for each of ``condition``."""
     if not isinstance(condition, Mapping) or not condition:
         raise ValueError(f"condition={condition!r} was given; expected what is asked for by name, such as {{'label': labels}}.")
-    null = dict(null or {})
-    label = getattr(denoiser, "null_label", None)
-    if "label" in condition and label is not None:
-        null.setdefault("label", torch.tensor(label))
+    own = {name: value[None] for name, value in null_condition(denoiser).items()}          # (1, ...): one row for all samples
+    null = own | dict(null or {})
     missing = [name for name in condition if name not in null]
     if missing:
         raise ValueError(
-            f"nothing is known to mean 'no {missing[0]}'; expected a denoiser whose net has a null class (classes=…), "
+            f"nothing is known to mean 'no {missing[0]}'; expected a denoiser whose net has a null class (classes=…) or reads captions, "
             f"or null={{{missing[0]!r}: …}}."
         )
     return {name: null[name] for name in condition}

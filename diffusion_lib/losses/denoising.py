@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lib import noise
+from diffusion_lib.denoisers import null_condition
 from diffusion_lib.losses.times import DiscreteTimes, TimeSampler, UniformTimes
 from diffusion_lib.losses.weights import WEIGHTS, Weight, loss_weight
 from diffusion_lib.schedules import DiscreteSchedule, Schedule
@@ -73,8 +74,8 @@ class DenoisingLoss(SampledLoss):
 
     schedule: the path. target: what the net predicts, one of TARGETS. weight: "simple", another name in ``losses.weights``,
     or a callable (schedule, t) -> (B,). times: a TimeSampler; by default DDPM's integers for a DiscreteSchedule, else uniform
-    times. label_dropout: the share of labels replaced by the net's null class (``net.null_label``), for classifier-free
-    guidance. Book (2.21), and Ho et al. 2020, eq. 14, for target "eps" and weight "simple".
+    times. label_dropout: the share of samples whose label or caption is replaced by what the net's ``null_condition`` names (the null
+    class, the empty caption), for classifier-free guidance. Book (2.21), and Ho et al. 2020, eq. 14, for target "eps" and weight "simple".
     """
 
     def __init__(
@@ -99,9 +100,20 @@ class DenoisingLoss(SampledLoss):
 
 
 def drop_labels(net: nn.Module, condition: dict[str, Tensor], keep: Tensor) -> dict[str, Tensor]:
-    """``condition`` with label replaced by the net's null class where ``keep`` (B,) is False."""
-    if "label" not in condition or getattr(net, "null_label", None) is None:
+    """``condition`` with its label, caption, ... replaced by the net's ``null_condition`` where ``keep`` (B,) is False."""
+    null = {name: value for name, value in null_condition(net).items() if name in condition}
+    if not null:
         raise ValueError(
-            "label_dropout was given, but there is no label or the net has no null class; expected a net built with classes=… and batches with labels."
+            "label_dropout was given, but there is no label or caption, or the net has nothing that stands for none; expected a net with a "
+            "null class (classes=…) or one that reads captions, and batches with labels or tokens."
         )
-    return {**condition, "label": torch.where(keep, condition["label"], net.null_label)}
+    dropped = {}
+    for name, value in null.items():
+        given = condition[name]
+        value = value.to(given)
+        if value.shape != given.shape[1:]:
+            raise ValueError(
+                f"{name} has shape {tuple(given.shape)} and the net's null {name} has shape {tuple(value.shape)}; expected one such row a sample."
+            )
+        dropped[name] = torch.where(keep.reshape(-1, *(1,) * value.ndim), given, value)
+    return {**condition, **dropped}

@@ -7,14 +7,22 @@ from __future__ import annotations
 
 from torch import nn
 
-from diffusion_lib.nets.autoencoder import VAE, LinearVAE
+from diffusion_lib.nets.autoencoder import KLAutoencoder, VQAutoencoder, psnr
+from diffusion_lib.nets.captioned import CaptionedUNet
 from diffusion_lib.nets.classifier import DigitClassifier, NoisyClassifier
 from diffusion_lib.nets.embeddings import C_NOISE_RANGE, LabelEmbedding, RandomFourier, TimeEmbedding, sinusoidal
+from diffusion_lib.nets.lsgm import LSGM
 from diffusion_lib.nets.mlp import MLP
+from diffusion_lib.nets.quantise import Codebook, codebook_use
+from diffusion_lib.nets.text import TextEncoder, Tokenizer
 from diffusion_lib.nets.unet import UNet
+from diffusion_lib.nets.vae import VAE, LinearVAE
 from diffusion_lib.validate import check_choice
 
-NETS: dict[str, type[nn.Module]] = {kind.__name__: kind for kind in (MLP, UNet, VAE, LinearVAE, DigitClassifier, NoisyClassifier)}
+NETS: dict[str, type[nn.Module]] = {
+    kind.__name__: kind
+    for kind in (MLP, UNet, CaptionedUNet, VAE, LinearVAE, KLAutoencoder, VQAutoencoder, LSGM, DigitClassifier, NoisyClassifier)
+}
 
 
 def build(name: str, config: dict) -> nn.Module:
@@ -40,6 +48,7 @@ def parameter_count(net: nn.Module) -> int:
 
 
 __all__ = [
-    "C_NOISE_RANGE", "MLP", "NETS", "DigitClassifier", "LabelEmbedding", "LinearVAE", "NoisyClassifier", "RandomFourier", "TimeEmbedding", "UNet", "VAE",
-    "build", "parameter_count", "sinusoidal",
+    "C_NOISE_RANGE", "LSGM", "MLP", "NETS", "CaptionedUNet", "Codebook", "DigitClassifier", "KLAutoencoder", "LabelEmbedding", "LinearVAE", "NoisyClassifier",
+    "RandomFourier", "TextEncoder", "TimeEmbedding", "Tokenizer", "UNet", "VAE", "VQAutoencoder", "build", "codebook_use", "parameter_count", "psnr",
+    "sinusoidal",
 ]

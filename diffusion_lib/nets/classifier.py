@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from diffusion_lib.nets.blocks import ResidualBlock, group_norm
 from diffusion_lib.nets.embeddings import Conditioning
-from diffusion_lib.nets.unet import ResidualBlock, group_norm
 from diffusion_lib.validate import check_count, check_tensor
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from diffusion_lib.nets.embeddings import Conditioning
@@ -66,6 +67,11 @@ class MLP(nn.Module):
         self.head = nn.Linear(width, dim if out_dim is None else check_count("out_dim", out_dim))
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
+
+    @property
+    def null_condition(self) -> dict[str, Tensor]:
+        """What stands for "nothing asked", for one sample: {"label": K}; empty without classes."""
+        return {} if self.null_label is None else {"label": torch.tensor(self.null_label)}
 
     def forward(self, x: Tensor, t: Tensor | float, label: Tensor | None = None) -> Tensor:
         """Predict at points ``x`` (B, dim), times ``t`` (B,) in [0, 1], classes ``label`` (B,) or None -> (B, out_dim)."""
