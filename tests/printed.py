@@ -29,6 +29,9 @@ CODED = {  # exercise: the function that its printed solution defines
     "5.16e": "reverse_sde",
     "5.16f": "heun_step",
     "5.16g": "divergence",
+    "7.17f": "coefficients",
+    "7.17g": "third_order_step",
+    "7.17h": "raise_noise",
 }
 BEFORE = {  # what a chapter has defined by the time its solutions are read
     2: {"path": VPSchedule()},
