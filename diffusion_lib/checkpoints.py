@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lib import __version__, nets
-from diffusion_lib.denoisers import NetDenoiser
+from diffusion_lib.denoisers import EDMDenoiser, NetDenoiser
 from diffusion_lib.schedules import schedule_from_config
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -160,17 +160,23 @@ def available() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob("*.safetensors"))
 
 
-def denoiser_of(net: nn.Module, card: dict[str, Any], clip: float | None | str = "card") -> NetDenoiser:
+def denoiser_of(net: nn.Module, card: dict[str, Any], clip: float | None | str = "card") -> NetDenoiser | EDMDenoiser:
     """The loaded network as a denoiser, with the schedule (``.schedule``), target and learned variance that its card names.
 
     clip: clamp x0_hat to [-clip, clip], or None; "card" takes the card's ``clip`` (1 where it names none, as fits pictures)
-    Errors: ValueError if the card names no schedule and target, or one that does not exist.
+    A card with "sigma_data" is that of a network inside EDM's preconditioning, which has no target and clips nothing.
+    Errors: ValueError if the card names no schedule and target, or one that does not exist, or a clip is asked of EDM's.
     """
-    for key in ("schedule", "target"):
+    for key in ("schedule",) if "sigma_data" in card else ("schedule", "target"):
         if key not in card:
             raise ValueError(f"The card of {card['architecture']} names no {key}; expected the card of a denoising network: "
                              f"pass {{'{key}': ...}} in the card when you save.")
     schedule = schedule_from_config(card["schedule"])
+    if "sigma_data" in card:
+        if clip not in ("card", None):
+            raise ValueError(f"clip={clip!r} was given for a card with sigma_data; expected none, as EDM's preconditioning keeps x0_hat "
+                             "near the data by itself: leave clip out.")
+        return EDMDenoiser(net, card["sigma_data"], schedule)
     clip = card.get("clip", 1.0) if clip == "card" else clip
     return NetDenoiser(net, schedule, card["target"], bool(card["config"].get("learned_variance", False)), clip)
 

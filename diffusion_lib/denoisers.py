@@ -50,6 +50,11 @@ class NetDenoiser:
         learned_variance: bool = False,
         clip: float | None = None,
     ):
+        if _time_range(net) not in (None, (0.0, 1.0)):
+            raise ValueError(
+                f"the net was built with time_range={_time_range(net)}, and NetDenoiser tells it t in [0, 1]; expected one built without: "
+                "put it into EDMDenoiser, which tells it c_noise."
+            )
         self.net, self.schedule, self.learned_variance = net, schedule, learned_variance
         self.target = check_choice("target", target, TARGETS)
         self.clip = clip if clip is None else check_positive("clip", clip)
@@ -91,10 +96,15 @@ class EDMDenoiser:
     net: F, called with x (B, ...) scaled to unit variance and c_noise = log(noise level) / 4, (B,); the book's networks take such a
     number if they are built with time_range=nets.C_NOISE_RANGE. sigma_data: standard deviation
     of the data, > 0; this is its one owner. schedule: EDMSchedule() unless given; x is first divided by alpha(t), so that
-    a variance-preserving path is the same problem at the same noise level sigma/alpha.
+    a variance-preserving path is the same problem at the same noise level sigma/alpha. Book (7.3), (7.5), (7.7).
     """
 
     def __init__(self, net: nn.Module, sigma_data: float = 0.5, schedule: Schedule | None = None):
+        if _time_range(net) == (0.0, 1.0):
+            raise ValueError(
+                "the net was built for t in [0, 1], and EDMDenoiser tells it c_noise = log(noise level) / 4; expected one built with "
+                "time_range=nets.C_NOISE_RANGE."
+            )
         self.net, self.sigma_data = net, check_positive("sigma_data", sigma_data)
         self.schedule = EDMSchedule() if schedule is None else schedule
 
@@ -125,6 +135,11 @@ class EDMDenoiser:
         output = self.net(expand(c_in, x) * x, c_noise, **condition).to(x.dtype)
         check_same_shape("the net's output", output, "x", x)
         return expand(c_skip, x) * x + expand(c_out, x) * output
+
+
+def _time_range(net: nn.Module) -> tuple[float, float] | None:
+    """The numbers that one of the book's networks may be told for t; None for another's."""
+    return getattr(getattr(net, "conditioning", None), "time_range", None)
 
 
 class ExactDenoiser:
@@ -185,15 +200,16 @@ def on_schedule(denoiser: Denoiser, own: Schedule, schedule: Schedule) -> Denois
     """``denoiser``, made for the path ``own``, as a denoiser for the path ``schedule``: any network on any schedule.
 
     x_t / alpha is the data plus noise of level sigma/alpha, on every path. So x is scaled to the point of ``own`` that has the same level,
-    x_own = alpha_own(t_own) x / alpha(t) with log_snr_own(t_own) = log_snr(t), and x0_hat needs no change. Book (7.6). Karras et al.
-    2022, eq. 4; Kingma et al. 2021, Sec. 5.1. ValueError (on the CPU) where the level is above the highest that ``own`` reaches at its t_max.
+    x_own = alpha_own(t_own) x / alpha(t) with log_snr_own(t_own) = log_snr(t), and x0_hat needs no change. Book (7.2). Karras et al.
+    2022, eq. 4; Kingma et al. 2021, Sec. 5.1. ValueError (on the CPU) where the level is above the highest that ``own`` reaches at its t_max,
+    by more than a thousandth: a float32 time near t_max may miss its level by that much.
     """
     lowest = float(own.log_snr(torch.tensor(own.t_max, dtype=torch.float64)))
 
     def moved(x: Tensor, t: Tensor | float, **condition: Tensor) -> Tensor:
         t = check_batch_time(t, x)
         log_snr = schedule.log_snr(t.double())
-        if t.device.type == "cpu" and len(t) and float(log_snr.min()) < lowest - 1e-6:
+        if t.device.type == "cpu" and len(t) and float(log_snr.min()) < lowest - 1e-3:
             raise ValueError(
                 f"the noise level {math.exp(-float(log_snr.min())):.4g} was asked for, and the denoiser's own schedule, {type(own).__name__}, "
                 f"reaches {math.exp(-lowest):.4g}; expected a lower level: start the grid there with time_grid(…, noise_max={math.exp(-lowest):.4g})."
@@ -202,6 +218,7 @@ def on_schedule(denoiser: Denoiser, own: Schedule, schedule: Schedule) -> Denois
         ratio = own.alpha(t_own) / schedule.alpha(t.double())
         return denoiser(expand(ratio, x) * x, t_own.to(x.dtype), **condition)
 
+    moved.schedule, moved.null_condition = schedule, null_condition(denoiser)  # what guidance asks of a denoiser
     return moved
 
 
@@ -210,7 +227,8 @@ def check_variance(denoiser: Denoiser, variance: str) -> str:
     check_choice("variance", variance, VARIANCES)
     if variance == "learned" and not getattr(denoiser, "learned_variance", False):
         raise ValueError(
-            "variance='learned' was given with a denoiser that has none; expected NetDenoiser(..., learned_variance=True)."
+            "variance='learned' was given with a denoiser that has none; expected NetDenoiser(..., learned_variance=True) itself: guidance and "
+            "other wrappers give x0_hat alone, so choose another variance for them."
         )
     if variance == "optimal" and not hasattr(denoiser, "variance"):
         raise ValueError(

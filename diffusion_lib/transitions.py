@@ -69,26 +69,31 @@ def reverse_kernel(
     At s = 0 the posterior variance is 0 and "posterior" and "learned" fall back to "forward", so that a density exists.
     log_variance broadcasts against x. Book (2.7), (2.17), (2.27). ValueError for an unknown kind or a missing ``fraction`` / ``data_variance``.
     """
-    check_choice("variance", variance, VARIANCES)
+    check_reverse(variance, fraction, data_variance)
     c_x0, c_xt, posterior = posterior_kernel(schedule, s, t)
     _, forward = forward_kernel(schedule, s, t)
     mean = expand(c_x0, x) * x0_hat + expand(c_xt, x) * x
     if variance == "optimal":
-        if data_variance is None:
-            raise ValueError(
-                "variance='optimal' was given without data_variance; expected a denoiser that knows Var[x_0 | x_t], as ExactDenoiser."
-            )
         return mean, (expand(posterior, x) + expand(c_x0, x) ** 2 * data_variance).log()
     log_forward, log_posterior = forward.log(), torch.where(posterior > 0, posterior, forward).log()
     if variance == "forward":
         return mean, expand(log_forward, x)
     if variance == "posterior":
         return mean, expand(log_posterior, x)
-    if fraction is None:
+    return mean, fraction * expand(log_forward, x) + (1 - fraction) * expand(log_posterior, x)
+
+
+def check_reverse(variance: str, fraction: Tensor | None, data_variance: Tensor | None) -> None:
+    """ValueError for an unknown kind of reverse variance, or for one without what it needs."""
+    check_choice("variance", variance, VARIANCES)
+    if variance == "optimal" and data_variance is None:
+        raise ValueError(
+            "variance='optimal' was given without data_variance; expected a denoiser that knows Var[x_0 | x_t], as ExactDenoiser."
+        )
+    if variance == "learned" and fraction is None:
         raise ValueError(
             "variance='learned' was given without a fraction; expected a denoiser with learned_variance=True."
         )
-    return mean, fraction * expand(log_forward, x) + (1 - fraction) * expand(log_posterior, x)
 
 
 def gaussian_log_prob(x: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:

@@ -44,6 +44,19 @@ def check_non_negative(name: str, value: float) -> float:
     return value
 
 
+def check_interval(name: str, interval: tuple[float, float]) -> tuple[float, float]:
+    """Return (low, high) if it is an interval of noise levels, 0 <= low < high <= inf."""
+    try:
+        low, high = (float(value) for value in interval)
+    except (TypeError, ValueError):
+        raise ValueError(f"{name}={interval!r} was given; expected two noise levels, (low, high), such as (0.2, 1.5).") from None
+    if not 0 <= low < high:
+        raise ValueError(
+            f"{name}=({low:g}, {high:g}) holds no noise level; expected 0 <= low < high, in units of sigma/alpha: give the lower one first."
+        )
+    return low, high
+
+
 def check_count(name: str, value: int, least: int = 1) -> int:
     """Return ``value`` if it is an integer >= ``least``."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:

@@ -20,6 +20,9 @@ SAMPLERS = {
     "ddpm-forward": (ddpm, {"variance": "forward"}, 1, 1),
     "ddpm-optimal": (ddpm, {"variance": "optimal"}, 1, None),
     "heun": (heun, {}, 0, 2),
+    "heun-churn": (heun, {"churn": 2.0}, 1, 2),
+    "dpmpp-sde": (dpmpp, {"eta": 1.0}, 1, 2),
+    "dpmpp-sde-half": (dpmpp, {"eta": 0.5}, 1, 2),
     "dpmpp": (dpmpp, {}, 0, None),  # the orders of these four: test_multistep.py
     "dpmpp-3": (dpmpp, {"order": 3}, 0, None),
     "unipc": (unipc, {}, 0, None),
@@ -33,17 +36,23 @@ SAMPLERS = {
 
 
 class Counting:
-    """A denoiser that counts how often it is asked, and at which times."""
+    """A denoiser that counts how often it is asked, at which times, and for batches of which size."""
 
     def __init__(self, denoiser):
-        self.denoiser, self.times = denoiser, []
+        self.denoiser, self.times, self.sizes = denoiser, [], []
 
     def __call__(self, x, t, **condition):
         self.times.append(float(t[0]))
+        self.sizes.append(len(x))
         return self.denoiser(x, t, **condition)
 
     def variance(self, x, t, **condition):
         return self.denoiser.variance(x, t, **condition)
+
+
+def class_log_prob(mixture, schedule, label):
+    """log p(label | x_t), exact: label (B,) of component indices. The noisy classifier that classifier guidance asks for."""
+    return lambda x, t: mixture.class_posterior(x, t, schedule).log().gather(1, label[:, None])[:, 0]
 
 
 def start(schedule, n, seed=0, dim=2):

@@ -8,20 +8,24 @@ import re
 import pytest
 import torch
 
-from diffusion_lib.denoisers import ExactDenoiser
+from diffusion_lib.denoisers import EDMDenoiser, ExactDenoiser, NetDenoiser
 from diffusion_lib.exact import three_modes
 from diffusion_lib.guidance import classifier_guided, measurement_guided
 from diffusion_lib.likelihood import VariationalDequantiser, elbo, ode_log_likelihood
-from diffusion_lib.nets import MLP
+from diffusion_lib.losses import EDMLoss, LogNormalLevels
+from diffusion_lib.nets import C_NOISE_RANGE, MLP
 from diffusion_lib.samplers import (
     ddim,
     ddim_invert,
     ddpm,
+    deis,
+    dpmpp,
     euler_maruyama,
     forward_sde,
     heun,
     inpaint,
     predictor_corrector,
+    unipc,
 )
 from diffusion_lib.schedules import LinearSchedule, VPSchedule, time_grid
 
@@ -36,6 +40,10 @@ FIRST = torch.tensor([True, False])
 
 def fill(schedule=VP, times=GRID, known=X, mask=FIRST, **options):
     return inpaint(EXACT, schedule, X, times, known=known, mask=mask, **options)
+
+
+def churned(churn=1.0, grid=GRID, **options):
+    return heun(EXACT, VP, X, grid, churn=churn, **options)
 
 
 def measured(measure=lambda x: x, y=X[0], noise_std=0.1, **options):
@@ -57,6 +65,40 @@ CASES = [
     ("encoding on a grid that rises", lambda: ddim_invert(EXACT, VP, X, GRID.flip(0)), r"decreasing"),
     ("Heun on one time", lambda: heun(EXACT, VP, X, GRID[:1]), r"at least 2"),
     *[(f"{f.__name__} from above t_max", lambda f=f: f(EXACT, LINE, X, WHOLE), r"starts at 1.*t_max=0\.999.*time_grid") for f in WALKS],
+    ("negative churn", lambda: churned(-0.1), r"churn=-0\.1.*>= 0"),
+    ("churn without end", lambda: churned(math.inf), r"churn=inf.*finite"),
+    ("churn that is no number", lambda: churned(math.nan), r"churn=nan"),
+    ("churn beyond N (sqrt(2) - 1)", lambda: churned(10 * (2**0.5 - 1) + 1e-6), r"churn=4\.14214 .*10 steps.*at most 4\.142.*more steps"),
+    ("churn of 40 on 18 steps", lambda: churned(40.0, time_grid(VP, 18, "karras")), r"churn=40 .*at most 7\.456"),
+    ("reversed churn interval", lambda: churned(churn_interval=(2.0, 0.1)), r"churn_interval=\(2, 0\.1\) holds no.*lower one first"),
+    ("empty churn interval", lambda: churned(churn_interval=(1.0, 1.0)), r"churn_interval=\(1, 1\) holds no"),
+    ("negative churn interval", lambda: churned(churn_interval=(-1.0, 1.0)), r"0 <= low"),
+    ("NaN in the churn interval", lambda: churned(churn_interval=(0.0, math.nan)), r"holds no noise level"),
+    ("churn interval of one number", lambda: churned(churn_interval=2.0), r"churn_interval=2\.0.*two noise levels"),
+    ("a wrong churn interval without churn", lambda: churned(0.0, churn_interval=(2.0, 0.1)), r"lower one first"),
+    ("churn without noise", lambda: churned(churn_noise=0.0), r"churn_noise=0\.0.*> 0"),
+    ("negative churn noise", lambda: churned(churn_noise=-1.0), r"churn_noise=-1"),
+    *[(f"{f.__name__} of order {order!r}", lambda f=f, order=order: f(EXACT, VP, X, GRID, order=order), rf"order={order!r} was given; expected")
+      for f, orders in ((dpmpp, (0, 4, -1, 2.0, True)), (unipc, (0, 4)), (deis, (0, 6))) for order in orders],
+    *[(f"{f.__name__} of order {n} on fewer steps", lambda f=f, n=n: f(EXACT, VP, X, time_grid(VP, n - 1), order=n), rf"{n - 1} steps.*at least {n}")
+      for f, n in ((dpmpp, 2), (dpmpp, 3), (unipc, 3), (deis, 5))],
+    ("noise of a negative eta", lambda: dpmpp(EXACT, VP, X, GRID, eta=-1.0), r"eta=-1"),
+    ("DEIS without detail", lambda: deis(EXACT, VP, X, GRID, detail=0.0), r"detail=0\.0"),
+    ("a grid down to noise_min = 0", lambda: time_grid(VP, 5, "karras", noise_min=0.0), r"noise_min=0\.0.*> 0"),
+    ("a log-SNR grid down to 0", lambda: time_grid(VP, 5, "log_snr", noise_min=0), r"noise_min=0 .*> 0"),
+    ("noise_min above the start", lambda: time_grid(VP, 5, "karras", noise_min=2.0, noise_max=1.0), r"noise_min=2\.0 is not below.*1 at"),
+    ("a grid from no noise", lambda: time_grid(VP, 5, "karras", noise_max=0.0), r"noise_max=0\.0"),
+    ("a grid of exponent 0", lambda: time_grid(VP, 5, "karras", rho=0.0), r"rho=0\.0"),
+    ("an asinh grid without detail", lambda: time_grid(VP, 5, "asinh", detail=0.0), r"detail=0\.0"),
+    ("a grid of another name", lambda: time_grid(VP, 5, "karas"), r"did you mean 'karras'"),
+    ("EDM of data without spread", lambda: EDMDenoiser(MLP(2, time_range=C_NOISE_RANGE), 0.0), r"sigma_data=0\.0"),
+    ("EDM around a net for t", lambda: EDMDenoiser(MLP(2)), r"built for t in \[0, 1\].*C_NOISE_RANGE"),
+    ("a net for c_noise told t", lambda: NetDenoiser(MLP(2, time_range=C_NOISE_RANGE), VP), r"\(-2\.5, 2\.5\).*EDMDenoiser"),
+    ("EDM's x0_hat without noise", lambda: EDMDenoiser(MLP(2, time_range=C_NOISE_RANGE))(X.float(), 0.0), r"time_range"),
+    ("EDM's loss of a share above 1", lambda: EDMLoss(EDMDenoiser(None), label_dropout=1.5), r"label_dropout=1\.5"),
+    ("EDM's loss of NaN", lambda: EDMLoss(EDMDenoiser(lambda x, c: x))(None, NAN), r"x0 holds 8"),
+    ("levels that do not vary", lambda: LogNormalLevels(VP, std=0.0), r"std=0\.0"),
+    ("levels around infinity", lambda: LogNormalLevels(VP, mean=math.inf), r"mean=inf"),
     ("filling in above t_max", lambda: fill(LINE, WHOLE), r"t_max=0\.999"),
     ("a mask of numbers", lambda: fill(mask=torch.ones(2)), r"float32.*torch\.bool"),
     ("a mask that is a list", lambda: fill(mask=[True, False]), r"list.*torch\.bool"),

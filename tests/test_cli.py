@@ -6,14 +6,26 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from diffusion_lib.checkpoints import load
+from diffusion_lib.checkpoints import denoiser_of, load
 from diffusion_lib.commands import main
-from diffusion_lib.commands.common import draw
+from diffusion_lib.commands.drawing import draw
 from diffusion_lib.data import load as load_data
-from diffusion_lib.nets import build
-from diffusion_lib.schedules import VESchedule, geometric_levels, largest_distance, level_times, schedule_from_config
+from diffusion_lib.denoisers import EDMDenoiser
+from diffusion_lib.nets import C_NOISE_RANGE
+from diffusion_lib.samplers import final, heun
+from diffusion_lib.schedules import (
+    EDMSchedule,
+    VESchedule,
+    geometric_levels,
+    largest_distance,
+    level_times,
+    schedule_from_config,
+    time_grid,
+)
+from diffusion_lib.training.state import read_state
 
 SMALL = ["--width", "8", "--multipliers", "1", "2", "--batch-size", "8", "--precision", "fp32", "--device", "cpu"]
 
@@ -39,6 +51,62 @@ def test_the_same_command_goes_on_where_it_stopped(model, tmp_path, capsys):
     assert main(["train", "--data", "digits", "--steps", "4", "--cooldown", "0", "--out", str(tmp_path / "b"), *SMALL]) == 0
     a, b = (load(tmp_path / name)[0].state_dict() for name in "ab")
     assert all(a[name].equal(b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def edm_model(tmp_path_factory):
+    out = tmp_path_factory.mktemp("cli") / "edm"
+    assert main(["train", "--edm", "--steps", "4", "--sample-every", "4", "--out", str(out), *SMALL]) == 0
+    return out
+
+
+def test_a_finished_run_given_again_keeps_its_speed(model, capsys):
+    """It once wrote 0 images a second over the measurement."""
+    path = model.with_suffix(".json")
+    before = json.loads(path.read_text())
+    assert main(["train", "--data", "digits", "--steps", "4", "--sample-every", "3", "--out", str(model), *SMALL]) == 0
+    after, most = json.loads(path.read_text()), 4 * 8 / read_state(model)[1]["seconds"]
+    assert after["sha256"] == before["sha256"] and 0.5 * most < after["metrics"]["images_per_second"] <= most + 0.1
+
+
+def test_edm_measures_its_data_and_comes_back_as_an_edm_denoiser(edm_model, tmp_path):
+    net, card = load(edm_model)
+    sigma_data = round(float(load_data("digits", "train")[0].double().std()), 4)
+    assert card["sigma_data"] == sigma_data and 0.5 < sigma_data < 1 and "target" not in card
+    assert tuple(net.conditioning.time_range) == C_NOISE_RANGE and (edm_model / "samples-000004.png").exists()
+    denoiser = denoiser_of(net, card)
+    assert isinstance(denoiser, EDMDenoiser) and denoiser.sigma_data == sigma_data and denoiser.schedule == EDMSchedule() and denoiser.null_label == 10
+    # drawn by heun, 9 evaluations are 5 steps of EDM's own grid
+    label, noise = torch.arange(3), EDMSchedule().noise((3, 1, 8, 8), torch.Generator().manual_seed(4), dtype=torch.float32)
+    expected = final(heun(denoiser, denoiser.schedule, noise, time_grid(EDMSchedule(), 5, "karras"), condition={"label": label})).clamp(-1, 1)
+    assert torch.equal(draw(net, card, 3, seed=4, label=label, sampler="heun", steps=9), expected)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "ddpm-cosine"])
+def test_edm_on_other_schedules_up_to_their_highest_level(schedule, tmp_path):
+    """Cosine reaches level 1000, its discrete cousin 20,000: c_noise stays inside the network's range."""
+    out = tmp_path / "m"
+    assert main(["train", "--edm", "--schedule", schedule, "--steps", "1", "--out", str(out), *SMALL]) == 0
+    assert main(["sample", str(out), "--n", "2", "--steps", "3", "--sampler", "dpmpp", "--out", str(tmp_path / "g.png")]) == 0
+
+
+def test_learned_variance(tmp_path, capsys):
+    out = tmp_path / "iddpm"
+    arguments = ["train", "--learned-variance", "--target", "v", "--steps", "2", "--out", str(out), *SMALL]
+    assert main(arguments) == 2 and "DiscreteSchedule" in capsys.readouterr().err
+    assert main([*arguments, "--schedule", "ddpm-cosine"]) == 0
+    net, card = load(out)
+    assert card["config"]["learned_variance"] is True and card["target"] == "v" and denoiser_of(net, card).learned_variance
+    assert net(torch.zeros(1, 1, 8, 8), 0.5).shape == (1, 2, 8, 8)
+    for more in (["--sampler", "ddpm"], ["--guidance", "2"]):
+        assert main(["sample", str(out), "--n", "2", "--steps", "3", "--out", str(tmp_path / "g.png"), *more]) == 0
+
+
+def test_guided_samples_are_measured_and_the_result_says_how(model, capsys):
+    walk = ["--steps", "3", "--sampler", "heun", "--grid", "karras", "--guidance", "2", "--guidance-interval", "0.1", "5", "--rescale", "0.3"]
+    assert main(["evaluate", str(model), "--json", "--groups", "1", "--most", "40", *walk]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [result[k] for k in ("sampler", "network_evaluations", "grid", "guidance", "interval", "rescale")] == ["heun", 3, "karras", 2.0, [0.1, 5.0], 0.3]
 
 
 def test_sample_writes_the_same_grid_for_the_same_seed(model, tmp_path, capsys):
@@ -98,18 +166,6 @@ def test_noise_levels_are_fitted_to_the_data_and_rebuilt_from_the_card(tmp_path)
     assert grid.exists()
 
 
-def test_annealed_langevin_spends_no_more_than_was_asked_for(tmp_path, monkeypatch):
-    net = build("UNet", {"channels": 1, "width": 8, "multipliers": [1, 2]})
-    card = {"shape": [1, 8, 8], "schedule": VESchedule(0.05, 9.0).config, "target": "eps", "clip": 1.0, "architecture": "UNet",
-            "config": net.config, "levels": {"sigma_max": 8.0, "sigma_min": 0.1, "count": 6}}
-    seen, forward = [], net.forward
-    monkeypatch.setattr(net, "forward", lambda x, t, **condition: (seen.append(float(t[0])), forward(x, t, **condition))[1])
-    for asked, spent in ((13, 13), (24, 19), (25, 25)):
-        seen.clear()
-        draw(net, card, 2, steps=asked, sampler="annealed_langevin", seed=0)
-        assert len(seen) == spent and len(set(seen)) == 6
-
-
 def test_info(capsys, model):
     assert main(["info", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
@@ -127,6 +183,20 @@ def test_info(capsys, model):
     (["sample", "digits-ncsn", "--sampler", "annealed_langevin", "--steps", "24"], "steps=24 was given; expected an integer >= 25"),
     (["train", "--levels", "1", "--schedule", "ve", "--out", "{tmp}/x"], "count=1"),
     (["sample", "{model}", "--sampler", "annealed_langevin"], "trained without noise levels"),
+    (["train", "--edm", "--target", "v"], "--target was given with --edm"),
+    (["train", "--edm", "--weight", "x0"], "--weight was given with --edm"),
+    (["train", "--edm", "--learned-variance"], "--learned-variance was given with --edm"),
+    (["train", "--edm", "--levels", "0"], "--levels was given with --edm"),
+    (["train", "--learned-variance", "--weight", "x0", "--schedule", "ddpm-linear"], "--weight x0 was given with --learned-variance"),
+    (["sample", "{model}", "--guidance", "-1"], "scale=-1.0 was given"),
+    (["sample", "{model}", "--guidance", "nan"], "scale=nan was given"),
+    (["sample", "{model}", "--guidance", "inf"], "scale=inf was given"),
+    (["sample", "{model}", "--guidance", "2", "--guidance-interval", "2", "1"], "interval=(2, 1) holds no noise level"),
+    (["sample", "{model}", "--guidance-interval", "1", "2"], "and guidance=1, which is none"),
+    (["sample", "{model}", "--rescale", "0.5"], "and guidance=1, which is none"),
+    (["sample", "{model}", "--guidance", "2", "--rescale", "1.5"], "rescale=1.5"),
+    (["sample", "{model}", "--sampler", "heun", "--eta", "1"], "expected ddim or dpmpp"),
+    (["sample", "digits-ncsn", "--sampler", "annealed_langevin", "--grid", "karras", "--steps", "25"], "walks down the levels"),
     (["train", "--minutes", "-1", "--out", "{tmp}/x"], "--minutes=-1"),
     (["train", "--data", "{tmp}", "--out", "{tmp}/x"], "holds no pictures"),
     (["train", "--multipliers", "1", "2", "4", "8", "16", "--steps", "1", "--out", "{tmp}/x"], "multiples of 16"),

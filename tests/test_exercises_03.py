@@ -1,37 +1,22 @@
-"""Chapter 3's exercises: the solutions printed in the chapter pass, the usual mistakes fail and are named."""
+"""What chapter 3's printed solutions must do besides passing their judge (test_exercises.py)."""
 
 from __future__ import annotations
 
 import math
-import re
-from pathlib import Path
 
 import pytest
 import torch
+from printed import printed_solution
 
 from diffusion_lib.checks import check
-from diffusion_lib.checks.core import WrongAnswer, exercises
 from diffusion_lib.denoisers import ExactDenoiser
 from diffusion_lib.exact import GaussianMixture, three_modes
 from diffusion_lib.samplers import ddim, ddim_invert, final
 from diffusion_lib.schedules import CosineSchedule, time_grid
 
-CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "03_ddim.md"
-CODED = {"3.14e": "ddim_step", "3.14f": "invert_step", "3.14g": "interpolate", "3.14h": "noise_used"}
-CASES = [(number, wrong, piece) for number, entry in exercises(3).items() for wrong, piece in entry.wrong]
 PATH = CosineSchedule()
 CLOUDS = three_modes()
 ORACLE = ExactDenoiser(CLOUDS, PATH)
-
-
-def printed_solution(name: str):
-    """The function ``name`` from the chapter's solutions (blocks marked python, which the notebook does not run)."""
-    for block in re.findall(r"^```python\n(.*?)^```", CHAPTER.read_text(encoding="utf-8"), re.S | re.M):
-        if f"def {name}(" in block:
-            namespace = {"torch": torch, "math": math, "path": PATH}
-            exec(block.split("\n\n\nfor ")[0], namespace)  # noqa: S102
-            return namespace[name]
-    raise AssertionError(f"the chapter prints no solution of {name}")
 
 
 def levels(s: float, t: float) -> tuple[float, float, float, float]:
@@ -45,35 +30,9 @@ def start(n: int = 200) -> torch.Tensor:
     return PATH.noise((n, 2), torch.Generator().manual_seed(0), dtype=torch.float64)
 
 
-def test_the_coded_exercises_are_these():
-    assert set(exercises(3)) == set(CODED)
-
-
-@pytest.mark.parametrize("number", CODED)
-def test_printed_solution_passes(number):
-    assert check(number, printed_solution(CODED[number])).correct
-
-
-@pytest.mark.parametrize("number", CODED)
-def test_stub_is_open(number):
-    verdict = check(number, lambda *_, **__: ...)
-    assert not verdict.correct and "open" in repr(verdict)
-
-
-@pytest.mark.parametrize(("number", "wrong", "piece"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_usual_mistake_is_named(number, wrong, piece):
-    with pytest.raises(WrongAnswer, match=re.escape(piece)) as caught:
-        check(number, wrong)
-    assert "Read section 3." in str(caught.value)
-
-
-def test_every_exercise_knows_three_mistakes():
-    assert all(sum(case[0] == number for case in CASES) >= 3 for number in CODED)
-
-
 @pytest.mark.parametrize("eta", [0.0, 0.3, 1.0])
 def test_steps_of_the_solution_make_the_librarys_sampler(eta):
-    step, times, noise = printed_solution("ddim_step"), time_grid(PATH, 12), torch.Generator().manual_seed(1)
+    step, times, noise = printed_solution(3, "ddim_step"), time_grid(PATH, 12), torch.Generator().manual_seed(1)
     x = start()
     for t, s in zip(times[:-1].tolist(), times[1:].tolist(), strict=True):
         alpha_t, sigma_t, alpha_s, sigma_s = levels(s, t)
@@ -85,7 +44,7 @@ def test_steps_of_the_solution_make_the_librarys_sampler(eta):
 
 
 def test_steps_of_the_solution_make_the_librarys_inversion():
-    invert, times = printed_solution("invert_step"), time_grid(PATH, 12).flip(0).tolist()
+    invert, times = printed_solution(3, "invert_step"), time_grid(PATH, 12).flip(0).tolist()
     x0 = CLOUDS.sample(100, torch.Generator().manual_seed(2))
     states = list(ddim_invert(ORACLE, PATH, x0, time_grid(PATH, 12)))
     for i in range(1, 12):  # the first step, from the data, takes its slope at its upper end
@@ -95,7 +54,7 @@ def test_steps_of_the_solution_make_the_librarys_inversion():
 
 
 def test_arc_keeps_noise_and_the_line_does_not():
-    arc = printed_solution("interpolate")
+    arc = printed_solution(3, "interpolate")
     x, y = torch.randn(2, 20_000, 64, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     for u in (0.25, 0.5):
         norm, line = arc(x, y, u).norm(dim=1), ((1 - u) * x + u * y).norm(dim=1)
@@ -108,7 +67,7 @@ def test_arc_keeps_noise_and_the_line_does_not():
 
 
 def test_kept_noise_walks_the_same_path_again():
-    step, used = printed_solution("ddim_step"), printed_solution("noise_used")
+    step, used = printed_solution(3, "ddim_step"), printed_solution(3, "noise_used")
     generator = torch.Generator().manual_seed(4)
     path = [start()]
     times = time_grid(PATH, 8)[:-1].tolist()
@@ -139,14 +98,14 @@ def test_one_picture_needs_one_step(eta):
 @pytest.mark.parametrize(("steps", "middle", "spread"), [(10, 1.505, 0.0035), (1000, 1.5, 1e-12)])
 def test_negative_root_ends_in_one_point(steps, middle, spread):
     """3.14b, with the numbers of its solution."""
-    x = printed_solution("flipped")(ORACLE, start(), time_grid(PATH, steps))
+    x = printed_solution(3, "flipped")(ORACLE, start(), time_grid(PATH, steps))
     assert x.std(0).max() < spread
     assert (x.mean(0) - torch.tensor([middle, 0.0])).abs().max() < 0.0005  # the digits that the page prints
 
 
 def test_negative_root_with_five_steps_is_not_one_point():
     """3.14b."""
-    x = printed_solution("flipped")(ORACLE, start(4000), time_grid(PATH, 5))
+    x = printed_solution(3, "flipped")(ORACLE, start(4000), time_grid(PATH, 5))
     assert x[:, 0].std() > 0.5
 
 
@@ -169,7 +128,7 @@ def test_largest_eta_forgets():
     x, z = start(), start().flip(0)
     guess = ORACLE(x, t)
     eps_hat = (x - alpha_t * guess) / sigma_t
-    step = printed_solution("ddim_step")(x, eps_hat, alpha_t, sigma_t, alpha_s, sigma_s, eta * (1 - 1e-12), z)
+    step = printed_solution(3, "ddim_step")(x, eps_hat, alpha_t, sigma_t, alpha_s, sigma_s, eta * (1 - 1e-12), z)
     assert torch.allclose(step, alpha_s * guess + sigma_s * z, atol=1e-4)
 
 
@@ -180,7 +139,7 @@ def test_step_is_a_rotation():
     alpha_t, sigma_t, alpha_s, sigma_s = math.cos(phi_t), math.sin(phi_t), math.cos(phi_s), math.sin(phi_s)
     eps_hat = (x - alpha_t * guess) / sigma_t
     v = alpha_t * eps_hat - sigma_t * guess
-    step = printed_solution("ddim_step")(x, eps_hat, alpha_t, sigma_t, alpha_s, sigma_s, 0.0, x)
+    step = printed_solution(3, "ddim_step")(x, eps_hat, alpha_t, sigma_t, alpha_s, sigma_s, 0.0, x)
     assert torch.allclose(step, math.cos(phi_t - phi_s) * x - math.sin(phi_t - phi_s) * v)
 
     gaussian = GaussianMixture(*(torch.tensor(v, dtype=torch.float64) for v in ([1.0], [[0.0, 0.0]], [0.25])))

@@ -1,68 +1,25 @@
-"""Chapter 4's exercises: the solutions printed in the chapter pass, the usual mistakes fail with a message that names them."""
+"""What chapter 4's printed solutions must do besides passing their judge (test_exercises.py)."""
 
 from __future__ import annotations
 
-import math
 import re
-from pathlib import Path
 
-import pytest
 import torch
+from printed import page, printed_solution
 
-from diffusion_lib.checks import check
-from diffusion_lib.checks.core import WrongAnswer, exercises
 from diffusion_lib.exact import GaussianMixture, three_modes, two_modes
 from diffusion_lib.losses import denoising_score_matching
 from diffusion_lib.samplers import langevin
 from diffusion_lib.schedules import VESchedule, VPSchedule
 
-CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "04_score.md"
-CODED = {"4.15e": "posterior_moments", "4.15f": "mala_step", "4.15g": "quiet_denoising"}
-CASES = [(number, wrong, piece) for number, entry in exercises(4).items() for wrong, piece in entry.wrong]
 VE = VESchedule()
-
-
-def printed_solution(name: str):
-    """The function ``name`` from the chapter's solutions (blocks marked python, which the notebook does not run)."""
-    for block in re.findall(r"^```python\n(.*?)^```", CHAPTER.read_text(encoding="utf-8"), re.S | re.M):
-        if f"def {name}(" in block:
-            namespace = {"torch": torch, "math": math, "ve": VE}
-            exec(block, namespace)  # noqa: S102
-            return namespace[name]
-    raise AssertionError(f"the chapter prints no solution of {name}")
-
-
-def test_the_coded_exercises_are_these():
-    assert set(exercises(4)) == set(CODED)
-
-
-@pytest.mark.parametrize("number", CODED)
-def test_printed_solution_passes(number):
-    assert check(number, printed_solution(CODED[number])).correct
-
-
-@pytest.mark.parametrize("number", CODED)
-def test_stub_is_open(number):
-    verdict = check(number, lambda *_, **__: ...)
-    assert not verdict.correct and "open" in repr(verdict)
-
-
-@pytest.mark.parametrize(("number", "wrong", "piece"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_usual_mistake_is_named(number, wrong, piece):
-    with pytest.raises(WrongAnswer, match=re.escape(piece)) as caught:
-        check(number, wrong)
-    assert "4." in str(caught.value).split("Read ")[-1]
-
-
-def test_every_exercise_knows_three_mistakes():
-    assert all(sum(case[0] == number for case in CASES) >= 3 for number in CODED)
 
 
 def test_moments_are_those_of_the_exact_posterior():
     schedule, mixture, t = VPSchedule(), three_modes(), 0.4
     x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     alpha, sigma = float(schedule.alpha(t)), float(schedule.sigma(t))
-    mean, covariance = printed_solution("posterior_moments")(lambda x: mixture.score(x, t, schedule), x, alpha, sigma)
+    mean, covariance = printed_solution(4, "posterior_moments")(lambda x: mixture.score(x, t, schedule), x, alpha, sigma)
     posterior = mixture.posterior(x, t, schedule)
     assert torch.allclose(mean, posterior.mean) and torch.allclose(covariance.diagonal(dim1=1, dim2=2), posterior.variance)
 
@@ -75,7 +32,7 @@ def test_step_is_the_librarys_step():
     noise = torch.Generator().manual_seed(1)
     z = torch.randn(x.shape, generator=noise, dtype=x.dtype)
     u = torch.rand(len(x), generator=noise, dtype=x.dtype)
-    assert torch.allclose(printed_solution("mala_step")(x, score, mixture.log_prob, 0.05, z, u), library)
+    assert torch.allclose(printed_solution(4, "mala_step")(x, score, mixture.log_prob, 0.05, z, u), library)
 
 
 def test_quiet_loss_has_the_same_mean_gradient_and_far_less_noise():
@@ -85,7 +42,7 @@ def test_quiet_loss_has_the_same_mean_gradient_and_far_less_noise():
     x0, eps = mixture.sample(n, generator), torch.randn(n, 1, generator=generator, dtype=torch.float64)
     noisy = GaussianMixture(mixture.weights, mixture.means, mixture.covariances + sigma**2)
     spread = []
-    for loss in (printed_solution("quiet_denoising"), None):
+    for loss in (printed_solution(4, "quiet_denoising"), None):
         a = torch.ones(n, 1, dtype=torch.float64, requires_grad=True)
         f = lambda x, a=a: a * noisy.score(x, 0.0, VE)  # noqa: E731
         value = loss(f, x0, eps, sigma) if loss else denoising_score_matching(f, x0, sigma, generator=generator)
@@ -105,7 +62,7 @@ def test_quiet_loss_is_the_noisier_one_from_a_tenth_on():
         a = torch.ones(n, 1, dtype=torch.float64, requires_grad=True)
         f = lambda x, a=a, noisy=noisy: a * noisy.score(x, 0.0, VE)  # noqa: E731
         plain = 0.5 * (f(x0 + sigma * eps) + eps / sigma).square().sum(1)
-        quiet = printed_solution("quiet_denoising")(f, x0, eps, sigma)
+        quiet = printed_solution(4, "quiet_denoising")(f, x0, eps, sigma)
         spread = [torch.autograd.grad(value.sum(), a)[0].std() for value in (quiet, plain)]
         quieter[sigma] = spread[0] < spread[1]
     assert quieter == {0.05: True, 0.2: False}
@@ -114,10 +71,10 @@ def test_quiet_loss_is_the_noisier_one_from_a_tenth_on():
 def test_tempering_finds_the_weights():
     """Shares of 1500 independent ladders within 5 standard errors, widths within a tenth; the solution quotes the shares."""
     mixture, n = three_modes(), 1500
-    x = printed_solution("tempering")(mixture, n, 300, torch.Generator().manual_seed(0))
+    x = printed_solution(4, "tempering")(mixture, n, 300, torch.Generator().manual_seed(0))
     nearest = torch.cdist(x, mixture.means).argmin(1)
     shares = torch.bincount(nearest, minlength=3) / n
     assert ((shares - mixture.weights).abs() < 5 * (mixture.weights * (1 - mixture.weights) / n).sqrt()).all()
     assert all(abs((x[nearest == i] - mixture.means[i]).std() / 0.15 - 1) < 0.1 for i in range(3))
-    quoted = re.search(r"1500 ladders .* shares ([\d.]+), ([\d.]+) and ([\d.]+)", CHAPTER.read_text(encoding="utf-8"))
+    quoted = re.search(r"1500 ladders .* shares ([\d.]+), ([\d.]+) and ([\d.]+)", page(4))
     assert all(abs(float(said) - share) < 0.01 for said, share in zip(quoted.groups(), shares, strict=True))

@@ -1,72 +1,20 @@
-"""Chapter 5's exercises: the solutions printed in the chapter pass, the usual mistakes fail with a message that names them."""
+"""What chapter 5's printed solutions must do besides passing their judge (test_exercises.py)."""
 
 from __future__ import annotations
 
-import math
-import re
-from pathlib import Path
-
 import pytest
 import torch
+from printed import printed_solution
 
-from diffusion_lib.checks import check
-from diffusion_lib.checks.core import WrongAnswer, exercises
 from diffusion_lib.denoisers import ExactDenoiser
 from diffusion_lib.exact import GaussianMixture, three_modes
 from diffusion_lib.samplers import euler_maruyama, final, heun
 from diffusion_lib.samplers.sde import euler_maruyama_coefficients
 from diffusion_lib.schedules import VPSchedule, time_grid
-from diffusion_lib.transitions import forward_kernel, reverse_kernel
-
-CHAPTER = Path(__file__).resolve().parents[1] / "notebooks" / "05_sde.md"
-CODED = {"5.16e": "reverse_sde", "5.16f": "heun_step", "5.16g": "divergence"}
-CASES = [(number, wrong, piece) for number, entry in exercises(5).items() for wrong, piece in entry.wrong]
-
-
-def printed_solution(name: str):
-    """The function ``name`` from the chapter's solutions (blocks marked python, which the notebook does not run)."""
-    for block in re.findall(r"^```python\n(.*?)^```", CHAPTER.read_text(encoding="utf-8"), re.S | re.M):
-        if f"def {name}(" in block:
-            namespace = {
-                "torch": torch,
-                "math": math,
-                "VPSchedule": VPSchedule,
-                "forward_kernel": forward_kernel,
-                "reverse_kernel": reverse_kernel,
-            }
-            exec(block, namespace)  # noqa: S102
-            return namespace[name]
-    raise AssertionError(f"the chapter prints no solution of {name}")
-
-
-def test_the_coded_exercises_are_these():
-    assert set(exercises(5)) == set(CODED)
-
-
-@pytest.mark.parametrize("number", CODED)
-def test_printed_solution_passes(number):
-    assert check(number, printed_solution(CODED[number])).correct
-
-
-@pytest.mark.parametrize("number", CODED)
-def test_stub_is_open(number):
-    verdict = check(number, lambda *_, **__: ...)
-    assert not verdict.correct and "open" in repr(verdict)
-
-
-@pytest.mark.parametrize(("number", "wrong", "piece"), CASES, ids=lambda value: getattr(value, "__name__", str(value)))
-def test_usual_mistake_is_named(number, wrong, piece):
-    with pytest.raises(WrongAnswer, match=re.escape(piece)) as caught:
-        check(number, wrong)
-    assert "Read section 5." in str(caught.value)
-
-
-def test_every_exercise_knows_three_mistakes():
-    assert all(sum(case[0] == number for case in CASES) >= 3 for number in CODED)
 
 
 def test_solution_of_the_reverse_process_is_the_librarys_step():
-    schedule, mixture, reverse = VPSchedule(), three_modes(), printed_solution("reverse_sde")
+    schedule, mixture, reverse = VPSchedule(), three_modes(), printed_solution(5, "reverse_sde")
     x, h = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64), 0.01
     for eta in (0.0, 0.7, 1.0):
         drift, noise = reverse(schedule, x, 0.5, mixture.score(x, 0.5, schedule), eta)
@@ -77,7 +25,7 @@ def test_solution_of_the_reverse_process_is_the_librarys_step():
 
 
 def test_solution_of_heun_is_the_librarys_sampler():
-    schedule, step = VPSchedule(), printed_solution("heun_step")
+    schedule, step = VPSchedule(), printed_solution(5, "heun_step")
     oracle = ExactDenoiser(three_modes(), schedule)
     start = torch.randn(5, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     times, x = torch.linspace(1, 0.2, 9, dtype=torch.float64), start
@@ -88,7 +36,7 @@ def test_solution_of_heun_is_the_librarys_sampler():
 
 def test_a_weak_score_hurts_the_ode_most():
     """The numbers of exercise 5.16b, and the closed form against a simulation with a weak score."""
-    width = printed_solution("width_of_a_weak_score")
+    width = printed_solution(5, "width_of_a_weak_score")
     ratios = [width(eta) for eta in (0.0, 1.0, 2.0)]
     assert ratios == pytest.approx([3.14, 1.25, 1.14], abs=0.01)
     assert width(1.0, c=1.0) == pytest.approx(1.0)
@@ -110,7 +58,7 @@ def test_a_weak_score_hurts_the_ode_most():
 
 def test_weighted_particles_find_the_share_that_replacement_misses():
     """Exercise 5.16h: the mean over paths within four of its standard errors of the exact share, up to the steps' bias."""
-    weighted, schedule, mixture = printed_solution("weighted_inpaint"), VPSchedule(), three_modes()
+    weighted, schedule, mixture = printed_solution(5, "weighted_inpaint"), VPSchedule(), three_modes()
     weight = mixture.weights * torch.exp(-((-0.65 - mixture.means[:, 0]) ** 2) / (2 * 0.15**2))
     exact = float((weight / weight.sum())[1])
     oracle, times = ExactDenoiser(mixture, schedule), time_grid(schedule, 100, "log_snr")

@@ -19,7 +19,7 @@ LAYERS = [
     {"transitions", "targets"},
     {"denoisers", "losses", "latents"},
     {"samplers", "likelihood", "guidance"},
-    {"training", "metrics", "features", "data", "checkpoints"},
+    {"training", "metrics", "features", "data", "checkpoints", "studies"},
     {"plotting", "widgets", "checks"},
     {"commands", "__main__"},
 ]

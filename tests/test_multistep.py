@@ -156,22 +156,48 @@ def test_deis_steps_polynomials_in_asinh_exactly():
     assert sum(w * float(u[k - j]) ** 3 for j, w in enumerate(weights)) == pytest.approx(expected, rel=1e-7)
 
 
-def test_few_evaluations_on_five_clouds():
-    """Ten and sixteen evaluations of DEIS against the best figures measured among other libraries (6.4e-3 and 2.1e-3 of the data's size)."""
+def five_clouds():
     angle = 2 * math.pi * torch.arange(5, dtype=torch.float64) / 5
     spread = torch.tensor([0.05, 0.1, 0.15, 0.2, 0.1], dtype=torch.float64)
     weights = torch.tensor([0.3, 0.25, 0.2, 0.15, 0.1], dtype=torch.float64)
-    mixture = GaussianMixture(weights, torch.stack([angle.cos(), angle.sin()], 1), spread**2)
-    schedule = EDMSchedule(80.0)
-    denoiser, x = ExactDenoiser(mixture, schedule), 80 * torch.randn(512, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    return GaussianMixture(weights, torch.stack([angle.cos(), angle.sin()], 1), spread**2)
+
+
+def falling_variances():
+    """One Gaussian in 64 dimensions, mean 0.3, variances as k^-1.5 that average 0.25."""
+    variances = torch.arange(1, 65, dtype=torch.float64) ** -1.5
+    one = torch.ones(1, dtype=torch.float64)
+    return GaussianMixture(one, torch.full((1, 64), 0.3, dtype=torch.float64), 0.25 * (variances / variances.mean())[None])
+
+
+@pytest.mark.parametrize(
+    "make, aims",
+    [
+        (five_clouds, {10: 6.4e-3, 16: 2.1e-3, 32: 5.6e-4 / 5, 64: 4.2e-5 / 5}),
+        (falling_variances, {10: 2.2e-2, 16: 3.0e-3, 32: 4.9e-4 / 5, 64: 2.9e-5 / 5}),
+    ],
+)
+def test_the_recommended_setting_against_other_libraries(make, aims):
+    """deis and the asinh grid at their defaults, from 512 starts 80 z, below the best figures measured among five other libraries.
+
+    Below each at 10 and 16 evaluations, a fifth of each at 32 and 64; the figures are medians, in units of the data's size. Grids and the choice
+    of settings: benchmarks/solvers.py.
+    """
+    mixture, schedule = make(), EDMSchedule(80.0)
+    denoiser = ExactDenoiser(mixture, schedule)
+    x = 80 * torch.randn(512, mixture.dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     size = math.sqrt(float(mixture.covariance().diagonal().sum() + mixture.mean().square().sum()))
 
     def run(steps):
-        return final(deis(denoiser, schedule, x, time_grid(schedule, steps, "asinh", detail=0.028)))
+        return final(deis(denoiser, schedule, x, time_grid(schedule, steps, "asinh")))
 
-    exact = run(2000)
-    error = {n: float((run(n) - exact).norm(dim=1).median()) / size for n in (10, 16, 32)}
-    assert error[10] < 6.4e-3 and error[16] < 2.1e-3 and error[32] < 2e-4, error
+    if len(mixture.weights) == 1:
+        exact = mixture.means + (x - mixture.means) * (mixture.variances / (mixture.variances + 80**2)).sqrt()
+    else:
+        exact, coarser = run(1000), run(500)  # of order 3 at least: their difference is seven times the error of the finer, or more
+        assert float((exact - coarser).norm(dim=1).median()) / size < 1e-3 * aims[64]
+    for steps, aim in aims.items():
+        assert float((run(steps) - exact).norm(dim=1).median()) / size < aim, steps
 
 
 @pytest.mark.parametrize(

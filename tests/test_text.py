@@ -12,7 +12,7 @@ from diffusion_lib.denoisers import EDMDenoiser, NetDenoiser, null_condition
 from diffusion_lib.guidance import classifier_free_guided
 from diffusion_lib.losses import DenoisingLoss
 from diffusion_lib.losses.denoising import drop_labels
-from diffusion_lib.nets import MLP, CaptionedUNet, TextEncoder, Tokenizer, UNet, build
+from diffusion_lib.nets import C_NOISE_RANGE, MLP, CaptionedUNet, TextEncoder, Tokenizer, UNet, build
 from diffusion_lib.nets.attention import CrossAttention
 from diffusion_lib.nets.text import PAD, START
 from diffusion_lib.schedules import VPSchedule
@@ -198,7 +198,7 @@ def test_unet_takes_context_exactly_where_it_was_built_for_it():
 def test_null_condition_of_nets_and_denoisers():
     net, schedule = captioned(), VPSchedule()
     assert null_condition(NetDenoiser(net, schedule))["tokens"].tolist() == net.tokenizer.empty().tolist()
-    assert null_condition(EDMDenoiser(UNet(width=8, multipliers=(1,), classes=3)))["label"] == 3
+    assert null_condition(EDMDenoiser(UNet(width=8, multipliers=(1,), classes=3, time_range=C_NOISE_RANGE)))["label"] == 3
     assert null_condition(MLP(2, classes=4))["label"] == 4 and null_condition(MLP(2)) == {}
     assert null_condition(type("Own", (), {"null_label": 7})())["label"] == 7           # a net that knows only null_label
 

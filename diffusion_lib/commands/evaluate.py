@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lib import metrics
-from diffusion_lib.commands import latent
-from diffusion_lib.commands.common import SAMPLERS, Data, draw, open_data, open_model
+from diffusion_lib.commands import drawing, latent
+from diffusion_lib.commands.common import Data, open_data, open_model
 from diffusion_lib.features import digit_features, digit_scores
 
 COMPONENTS = 32
@@ -31,11 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     parser.add_argument("--groups", type=int, default=8, help="samples, in units of the held-out set's size (default 8)")
     parser.add_argument("--most", type=int, default=2000, help="most held-out pictures to use (default 2000)")
-    parser.add_argument("--steps", type=int, default=50, help="network evaluations for each picture (default 50); annealed_langevin: at most")
-    parser.add_argument("--sampler", choices=SAMPLERS, default="ddim")
-    parser.add_argument("--seed", type=int, default=0)
+    drawing.add_arguments(parser)
     parser.add_argument("--data", help="the data set to compare with (default: the card's)")
-    parser.add_argument("--guidance", type=float, help="models that read captions: guidance scale, 1 is none (default: the card's)")
     parser.add_argument("--device", help="cpu, cuda, ... (default cpu)")
 
 
@@ -44,17 +41,15 @@ def run(options: argparse.Namespace) -> None:
     net, card = open_model(options.model, options.device)
     if latent.is_latent(card):
         model = latent.open_latent(options.model, options.device)
-        return show(latent.measure(model, most=options.most, steps=options.steps, sampler=options.sampler, guidance=options.guidance, seed=options.seed),
-                    options.json)
+        return show(latent.measure(model, most=options.most, seed=options.seed, **drawing.walk_of(options)._asdict()), options.json)
     name = options.data or card.get("data", {}).get("name")
     if name is None:
         raise ValueError(f"The card of {options.model} names no data set; expected one to compare with: pass --data.")
     shape = card.get("shape", [None] * 3)
     is_folder = name not in ("digits", "mnist", "fashion-mnist", "cifar10")
     data = open_data(name, shape[1] if is_folder else None, shape[0] if is_folder else None)
-    result = measure(net, card, data, name, groups=options.groups, most=options.most, steps=options.steps,
-                     sampler=options.sampler, seed=options.seed)
-    show(result, options.json)
+    walk = drawing.walk_of(options)
+    show(measure(net, card, data, name, groups=options.groups, most=options.most, seed=options.seed, **walk._asdict()), options.json)
 
 
 def show(result: dict[str, Any], as_json: bool) -> None:
@@ -66,9 +61,9 @@ def show(result: dict[str, Any], as_json: bool) -> None:
         print(f"{key:24} {value}")
 
 
-def measure(net: torch.nn.Module, card: dict[str, Any], data: Data, name: str, *, groups: int = 8, most: int = 2000, steps: int = 50,
-            sampler: str = "ddim", seed: int = 0) -> dict[str, Any]:
-    """The metrics as JSON values; each "*_se" is one standard error.
+def measure(net: torch.nn.Module, card: dict[str, Any], data: Data, name: str, *, groups: int = 8, most: int = 2000, seed: int = 0,
+            **options: Any) -> dict[str, Any]:
+    """The metrics as JSON values; each "*_se" is one standard error. options: those of ``drawing.Walk``.
 
     ``groups`` sets of samples are drawn, each as large as the held-out set and with its labels, so that samples and held-out
     pictures are at the same distance of the training set by sample size alone.
@@ -78,7 +73,8 @@ def measure(net: torch.nn.Module, card: dict[str, Any], data: Data, name: str, *
         raise ValueError(f"{name} has {len(held_out)} held-out pictures; expected at least 8 to measure against: "
                          "use 40 pictures or more, of which every fifth is held out.")
     asked = labels.repeat(groups) if card["config"].get("classes") else None
-    samples = draw(net, card, len(held_out) * groups, steps=steps, sampler=sampler, seed=seed, label=asked)
+    walk = drawing.Walk(**options)
+    samples = drawing.draw(net, card, len(held_out) * groups, seed=seed, label=asked, **options)
     title, features = extractor(name, data.train, len(held_out))
     real, unseen, drawn = features(data.train), features(held_out), features(samples).split(len(held_out))
     distances = torch.tensor([metrics.frechet_distance(group, real) for group in drawn], dtype=torch.float64)
@@ -88,7 +84,7 @@ def measure(net: torch.nn.Module, card: dict[str, Any], data: Data, name: str, *
     copies = metrics.memorisation_ratio(samples, data.train, held_out, generator=torch.Generator().manual_seed(seed))
     result = {
         "samples": len(samples), "groups": groups, "real_train": len(real), "real_held_out": len(unseen),
-        "sampler": sampler, "network_evaluations": steps, "seed": seed, "features": title,
+        **how(walk, card), "seed": seed, "features": title,
         "frechet": float(distances.mean()), "frechet_se": _se(distances), "frechet_floor": floor,
         "frechet_ratio": float(distances.mean()) / floor if floor else None,
         "frechet_floor_random_splits": usual, "frechet_floor_random_splits_sd": spread,
@@ -102,6 +98,13 @@ def measure(net: torch.nn.Module, card: dict[str, Any], data: Data, name: str, *
         seen = metrics.accuracy(digit_scores(samples), asked)
         result |= {"accuracy": seen.value, "accuracy_se": seen.se, "accuracy_on_real": metrics.accuracy(digit_scores(held_out), labels).value}
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()}
+
+
+def how(walk: drawing.Walk, card: dict[str, Any]) -> dict[str, Any]:
+    """What of a walk the result names: sampler and evaluations, and all that is not as usual."""
+    usual = drawing.Walk(walk.sampler, walk.steps)
+    unusual = {f: getattr(walk, f) for f in walk._fields if getattr(walk, f) != getattr(usual, f)}
+    return {"sampler": walk.sampler, "network_evaluations": drawing.evaluations(walk, card), **unusual}
 
 
 def split_floor(features: Tensor, labels: Tensor, held_out: int, seed: int, splits: int = 40) -> tuple[float, float]:

@@ -43,6 +43,6 @@ def run(options: argparse.Namespace) -> None:
         print(f"{key:14} {value}")
     for name, card in cards.items():
         print(f"\n{name}: {card['architecture']}, {card['parameters']:,} parameters, {card['bytes'] / 1e6:.2f} MB")
-        for key in ("data", "schedule", "target", "steps", "seconds", "hardware", "metrics", "command"):
+        for key in ("data", "schedule", "target", "sigma_data", "steps", "seconds", "hardware", "metrics", "command"):
             if key in card:
                 print(f"  {key:12} {card[key]}")

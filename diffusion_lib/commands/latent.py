@@ -14,20 +14,17 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from diffusion_lib import metrics
 from diffusion_lib.checkpoints import WEIGHTS, denoiser_of, load, paths
+from diffusion_lib.commands import drawing
 from diffusion_lib.commands.common import open_model
 from diffusion_lib.data.shapes import Scene, captions, parse, sample_scenes, shapes
 from diffusion_lib.data.shapes import draw as draw_scenes
-from diffusion_lib.guidance import classifier_free_guided
 from diffusion_lib.latents import LatentSpace, card_entry
-from diffusion_lib.samplers import ddim, ddpm, dpmpp, final
-from diffusion_lib.schedules import time_grid
 from diffusion_lib.training.pictures import write_grid
-from diffusion_lib.validate import check_choice, check_count
+from diffusion_lib.validate import check_count
 
 REFERENCE = 10_000  # training pictures that samples are compared with
 COMPONENTS = 32  # features of a picture
 GROUP = 500  # samples in a group, for the Fréchet distance and its standard error
-SAMPLERS = {"ddim": ddim, "ddpm": ddpm, "dpmpp": dpmpp}
 
 
 class LatentModel(NamedTuple):
@@ -74,26 +71,14 @@ def entry(space: LatentSpace, path: Path) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def draw(model: LatentModel, prompts: list[str], *, seed: int = 0, steps: int = 50, sampler: str = "ddim", guidance: float | None = None,
-         eta: float = 0.0, batch: int = 250, decode: bool = True) -> Tensor:
-    """One picture for each prompt, (n, C, H, W) in [-1, 1], or its latent; the noise of picture i depends on seed and i alone for DDIM.
+def draw(model: LatentModel, prompts: list[str], *, seed: int = 0, batch: int = 250, decode: bool = True, **options: Any) -> Tensor:
+    """One picture for each prompt, (n, C, H, W) in [-1, 1], or its latent; the noise of picture i depends on seed and i alone where none is added.
 
-    guidance: classifier-free guidance scale, 1 is none; None takes the card's.
+    options: those of ``drawing.Walk``; guidance=None takes the card's scale.
     """
-    check_count("steps", steps)
-    run = SAMPLERS[check_choice("sampler", sampler, SAMPLERS)]
-    guidance = model.card.get("guidance", 1.0) if guidance is None else guidance
-    denoiser, device = denoiser_of(model.net, model.card), next(model.net.parameters()).device
-    generator = torch.Generator().manual_seed(seed)
-    noise = denoiser.schedule.noise((len(prompts), *model.card["shape"]), generator, device, torch.float32)     # (n, c, h, w)
-    tokens, times = model.net.tokenizer(prompts).to(device), time_grid(denoiser.schedule, steps)
-    options = {} if sampler == "ddpm" else {"eta": eta}
-    drawn = []
-    for rows in torch.arange(len(prompts)).split(batch):
-        guided = classifier_free_guided(denoiser, {"tokens": tokens[rows]}, guidance)
-        z = final(run(guided, denoiser.schedule, noise[rows], times, generator=generator, **options))
-        drawn.append((model.space.decode(z).clamp(-1, 1) if decode else z).cpu())
-    return torch.cat(drawn)
+    condition = {"tokens": model.net.tokenizer(prompts)}
+    walks = drawing.ends(drawing.Walk(**options), denoiser_of(model.net, model.card), model.card, len(prompts), condition, seed, batch)
+    return torch.cat([(model.space.decode(z).clamp(-1, 1) if decode else z).cpu() for z in walks])
 
 
 def run_sample(options: argparse.Namespace) -> None:
@@ -103,10 +88,10 @@ def run_sample(options: argparse.Namespace) -> None:
         raise ValueError(f"{options.model} draws what a prompt asks for; expected one: pass --prompt \"a small red circle left of a large blue square\".")
     if options.label is not None:
         raise ValueError(f"--label {options.label} was given to {options.model}, which reads captions; expected --prompt alone: leave --label out.")
-    pictures = draw(model, [options.prompt] * check_count("n", options.n), seed=options.seed, steps=options.steps, sampler=options.sampler,
-                    guidance=options.guidance, eta=options.eta)
+    walk = drawing.walk_of(options)
+    pictures = draw(model, [options.prompt] * check_count("n", options.n), seed=options.seed, **walk._asdict())
     write_grid(options.out, pictures)
-    print(f"{options.out}: {options.n} pictures, {options.steps} network evaluations each, {options.sampler}, seed {options.seed}")
+    print(f"{options.out}: {options.n} pictures, {drawing.said(walk, model.card)}, seed {options.seed}")
     if model.card.get("data", {}).get("name") != "shapes":
         return
     try:
@@ -117,8 +102,8 @@ def run_sample(options: argparse.Namespace) -> None:
     print(f"The judge, which measures colours, shapes and places, finds {round(right.value * options.n)} of them as asked.")
 
 
-def measure(model: LatentModel, *, most: int = 2000, steps: int = 50, sampler: str = "ddim", guidance: float | None = None, seed: int = 0) -> dict[str, Any]:
-    """Caption accuracy and Fréchet distance as JSON values; each "*_se" is one standard error.
+def measure(model: LatentModel, *, most: int = 2000, seed: int = 0, **options: Any) -> dict[str, Any]:
+    """Caption accuracy and Fréchet distance as JSON values; each "*_se" is one standard error. options: those of ``drawing.Walk``.
 
     ``most`` captions of the test split, combinations seen in training, and half as many of combinations that never were; ``caption_accuracy`` and
     ``caption_accuracy_unseen`` are those of one and two things, three stand apart. The Fréchet distance is that of groups of 500 samples to
@@ -128,10 +113,10 @@ def measure(model: LatentModel, *, most: int = 2000, steps: int = 50, sampler: s
     trained_on = draw_scenes(training_set(model.card["seed"], data["pictures"], tuple(data["counts"]))[0][:REFERENCE], size=data["size"])
     test, unseen = shapes("test", data["size"]), shapes("unseen", data["size"])
     asked, never = test[1][:most], unseen[1][:max(2, most // 2)]
-    walk = {"steps": steps, "sampler": sampler, "guidance": guidance}
-    drawn, strange = draw(model, asked, seed=seed, **walk), draw(model, never, seed=seed + 1, **walk)
-    result: dict[str, Any] = {"samples": len(drawn), "samples_unseen": len(strange), "sampler": sampler, "network_evaluations": steps,
-                              "guidance": model.card.get("guidance", 1.0) if guidance is None else guidance, "seed": seed}
+    walk = drawing.Walk(**options)
+    drawn, strange = draw(model, asked, seed=seed, **options), draw(model, never, seed=seed + 1, **options)
+    result: dict[str, Any] = {"samples": len(drawn), "samples_unseen": len(strange), "sampler": walk.sampler,
+                              "network_evaluations": drawing.evaluations(walk, model.card), "guidance": drawing.guidance_of(walk, model.card), "seed": seed}
     for kind, x, texts in (("", drawn, asked), ("_unseen", strange, never)):
         things = torch.tensor([sum(group.number for group in parse(text).groups) for text in texts])
         for name, rows in (("", things <= 2), ("_one", things == 1), ("_two", things == 2), ("_three", things == 3)):

@@ -1,6 +1,7 @@
 """Train a denoising U-Net on a data set or on a folder of your own pictures.
 
 python -m diffusion_lib train --data digits --steps 2000 --out runs/digits
+python -m diffusion_lib train --data digits --edm --steps 2000 --out runs/digits-edm
 python -m diffusion_lib train --data ~/Pictures/cats --size 32 --minutes 20 --out runs/cats
 
 Writes OUT.safetensors and its card OUT.json, and in the folder OUT: the state to resume from, a log, and sample grids. Given again,
@@ -19,16 +20,18 @@ from pathlib import Path
 import torch
 
 from diffusion_lib.checkpoints import command_line, hardware, save, write_atomically
-from diffusion_lib.commands.common import SCHEDULES, Data, draw, noise_levels, open_data
+from diffusion_lib.commands.common import SCHEDULES, Data, open_data
+from diffusion_lib.commands.drawing import draw, noise_levels
 from diffusion_lib.commands.evaluate import measure
 from diffusion_lib.commands.sample import labels_for
 from diffusion_lib.data.digits import LEVELS as DIGIT_LEVELS
-from diffusion_lib.losses import DenoisingLoss, HybridLoss
+from diffusion_lib.denoisers import EDMDenoiser
+from diffusion_lib.losses import DenoisingLoss, EDMLoss, HybridLoss, SampledLoss
 from diffusion_lib.losses.times import LevelTimes, UniformTimes
 from diffusion_lib.losses.weights import WEIGHTS
-from diffusion_lib.nets import UNet, parameter_count
+from diffusion_lib.nets import C_NOISE_RANGE, UNet, parameter_count
 from diffusion_lib.profile import profile
-from diffusion_lib.schedules import DiscreteSchedule, VESchedule, largest_distance
+from diffusion_lib.schedules import DiscreteSchedule, Schedule, VESchedule, largest_distance
 from diffusion_lib.targets import TARGETS
 from diffusion_lib.training import Batches, train
 from diffusion_lib.training.precision import PRECISIONS
@@ -44,13 +47,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, help="optimizer steps (default 1000 on a CPU)")
     length.add_argument("--minutes", type=float, help="as many steps as fit in these minutes, by a short measurement")
-    parser.add_argument("--schedule", default="cosine", help=", ".join(SCHEDULES))
+    parser.add_argument("--schedule", help=f"{', '.join(SCHEDULES)} (default cosine; with --edm edm)")
+    parser.add_argument("--edm", action="store_true",
+                        help="EDM's recipe: its preconditioning, with sigma_data measured from the data, its weight and its noise levels")
     parser.add_argument("--levels", type=int,
                         help="train on this many geometric noise levels (NCSN); needs --schedule ve, which then starts at the largest "
                              "distance between two training pictures")
     parser.add_argument("--sigma-min", type=float, default=0.01, help="with --levels: the lowest level (default 0.01)")
-    parser.add_argument("--target", default="eps", help=", ".join(TARGETS))
-    parser.add_argument("--weight", default="simple", help=", ".join(WEIGHTS))
+    parser.add_argument("--target", help=f"{', '.join(TARGETS)} (default eps)")
+    parser.add_argument("--weight", help=f"{', '.join(WEIGHTS)} (default simple)")
     parser.add_argument("--learned-variance", action="store_true",
                         help="learn the reverse variance too, by Improved DDPM's hybrid loss (needs a ddpm- schedule)")
     parser.add_argument("--no-labels", action="store_true", help="ignore the classes")
@@ -79,25 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, save, and say where."""
     settings = profile()
-    check_choice("--schedule", options.schedule, SCHEDULES)
     data = open_data(options.data, options.size, options.channels)
     classes = None if options.no_labels or data.classes < 2 else data.classes
     shape = list(data.train.shape[1:])
-    schedule = SCHEDULES[options.schedule]()
-    times = None if isinstance(schedule, DiscreteSchedule) else UniformTimes(t_max=schedule.t_max, stratified=True)
-    ladder = {}
-    if options.levels is not None:
-        schedule, ladder = exploding(options, data)
-        times = LevelTimes(noise_levels(ladder, schedule)[0][:-1])
-    dropout = options.label_dropout if classes else 0.0
-    if options.learned_variance:
-        levels = DIGIT_LEVELS if options.data == "digits" else 256
-        loss = HybridLoss(schedule, options.target, decoder="discretized", bins=levels, label_dropout=dropout)
-    else:
-        loss = DenoisingLoss(schedule, options.target, options.weight, times, dropout)
+    loss, described, between = recipe(options, data, options.label_dropout if classes else 0.0)
     torch.manual_seed(options.seed)
     net = UNet(shape[0], options.width or settings.width, options.multipliers or settings.multipliers, options.blocks,
-               classes=classes, learned_variance=options.learned_variance, dropout=options.dropout)
+               classes=classes, learned_variance=options.learned_variance, dropout=options.dropout, time_range=between)
     batches = Batches(data.train, data.labels if classes else None, batch_size=options.batch_size or settings.batch_size, seed=options.seed)
     folder = Path(options.out)
     processes = Processes(options.device)
@@ -106,12 +99,11 @@ def run(options: argparse.Namespace) -> None:
     if first:
         print(f"{options.data}: {len(data.train)} pictures {tuple(shape)}, {len(data.held_out)} held out; "
               f"{parameter_count(net):,} parameters, {steps} steps on {processes.world} process(es), {processes.device}", file=sys.stderr)
-    card = {"data": describe(options, data), "shape": shape, "schedule": schedule.config, "target": options.target,
-            "clip": 1.0 if options.target in ("eps", "score") else None, **ladder}  # x0_hat from eps divides by alpha, which ends near 0
+    card = {"data": describe(options, data), "shape": shape, **described}
 
     def grid(average: torch.nn.Module) -> torch.Tensor:
-        described = {**card, "architecture": "UNet", "config": average.config}
-        return draw(average, described, 16, steps=25, sampler="ddim", seed=options.seed, label=labels_for(classes, 16, None))
+        whole = {**card, "architecture": "UNet", "config": average.config}
+        return draw(average, whole, 16, steps=25, sampler="ddim", seed=options.seed, label=labels_for(classes, 16, None))
 
     done = train(net, loss, batches, steps=steps, lr=options.lr, ema=options.ema, warmup=options.warmup, cooldown=options.cooldown,
                  seed=options.seed, device=options.device, precision=options.precision, checkpoint=folder, every=options.every,
@@ -120,23 +112,60 @@ def run(options: argparse.Namespace) -> None:
     if not first:
         return
     last = done.losses[-max(1, steps // 10):]
+    speed = done.steps * batches.batch_size * done.world / done.seconds  # of the whole run, resumed or not
     card |= {"steps": done.steps, "batch_size": batches.batch_size * done.world, "seconds": round(done.seconds, 1),
              "hardware": hardware(processes.device), "processes": done.world, "precision": done.precision, "seed": options.seed,
-             "metrics": {"loss_last_tenth": round(float(last.mean()), 5), "images_per_second": round(done.images_per_second, 1)},
+             "metrics": {"loss_last_tenth": round(float(last.mean()), 5), "images_per_second": round(speed, 1)},
              "command": command_line()}
     if options.evaluate:
-        described = {**card, "architecture": "UNet", "config": net.config}
-        walk = {"sampler": "annealed_langevin", "steps": 5 * options.levels + 1} if ladder else {}  # it knows only its levels
-        card["metrics"] |= measure(done.ema, described, data, options.data, **walk)
+        whole = {**card, "architecture": "UNet", "config": net.config}
+        walk = {"sampler": "heun"} if options.edm else {}
+        if options.levels is not None:  # it knows only its levels
+            walk = {"sampler": "annealed_langevin", "steps": 5 * options.levels + 1}
+        card["metrics"] |= measure(done.ema, whole, data, options.data, **walk)
     path = save(folder, done.ema, card, dtype=torch.float16 if options.half else None)
-    print(f"{path}: {done.steps} steps in {done.seconds:.0f} s, {done.images_per_second:.0f} images/s, loss {float(last.mean()):.4f}")
+    print(f"{path}: {done.steps} steps in {done.seconds:.0f} s, {speed:.0f} images/s, loss {float(last.mean()):.4f}")
     print(f"Draw from it:  python -m diffusion_lib sample {options.out} --out {options.out}.png")
+
+
+def recipe(options: argparse.Namespace, data: Data, dropout: float) -> tuple[SampledLoss, dict, tuple[float, float]]:
+    """(loss, what the card says of it, the time_range of its network) that the options ask for."""
+    schedule = SCHEDULES[check_choice("--schedule", options.schedule or ("edm" if options.edm else "cosine"), SCHEDULES)]()
+    if options.edm:
+        return edm(options, data, schedule, dropout)
+    target, weight = options.target or "eps", options.weight or "simple"
+    times = None if isinstance(schedule, DiscreteSchedule) else UniformTimes(t_max=schedule.t_max, stratified=True)
+    ladder = {}
+    if options.levels is not None:
+        schedule, ladder = exploding(options, data)
+        times = LevelTimes(noise_levels(ladder, schedule)[0][:-1])
+    if options.learned_variance:
+        if options.weight is not None:
+            raise ValueError(f"--weight {weight} was given with --learned-variance, whose hybrid loss has its own; expected one of the two: "
+                             "leave one out.")
+        bins = DIGIT_LEVELS if options.data == "digits" else 256
+        loss = HybridLoss(schedule, target, decoder="discretized", bins=bins, label_dropout=dropout)
+    else:
+        loss = DenoisingLoss(schedule, target, weight, times, dropout)
+    clip = 1.0 if target in ("eps", "score") else None  # x0_hat from eps divides by alpha, which ends near 0
+    return loss, {"schedule": schedule.config, "target": target, "clip": clip, **ladder}, (0.0, 1.0)
+
+
+def edm(options: argparse.Namespace, data: Data, schedule: Schedule, dropout: float) -> tuple[EDMLoss, dict, tuple[float, float]]:
+    """EDM's recipe, as ``recipe``: nothing of it is left to choose but the schedule."""
+    for name in ("target", "weight", "learned_variance", "levels"):
+        value = getattr(options, name)
+        if value is not None and value is not False:
+            raise ValueError(f"--{name.replace('_', '-')} was given with --edm, which has its own; expected one of the two: leave one out.")
+    sigma_data = round(float(data.train.double().std()), 4)
+    loss = EDMLoss(EDMDenoiser(None, sigma_data, schedule), label_dropout=dropout)
+    return loss, {"schedule": schedule.config, "sigma_data": sigma_data}, C_NOISE_RANGE
 
 
 def exploding(options: argparse.Namespace, data: Data) -> tuple[VESchedule, dict]:
     """NCSN's schedule, fitted to the first 5000 training pictures, and what the card says of its levels."""
     if options.schedule != "ve":
-        raise ValueError(f"--levels {options.levels} was given with --schedule {options.schedule}; expected --schedule ve: "
+        raise ValueError(f"--levels {options.levels} was given with --schedule {options.schedule or 'cosine'}; expected --schedule ve: "
                          "the levels are those of exploding variance.")
     schedule = VESchedule(options.sigma_min, largest_distance(data.train[:5000]))
     return schedule, {"levels": {"sigma_max": schedule.prior_std, "sigma_min": options.sigma_min, "count": options.levels}}

@@ -29,7 +29,8 @@ def classifier_guided(
     log_prob: (x_t (B, ...), t (B,)) -> (B,) nats, the log-probability of what is asked for, given the *noisy* x_t; differentiable in x.
     scale: finite, >= 0. 1 is Bayes' rule: with the exact noisy classifier the result is the exact conditional denoiser.
     One evaluation of the denoiser and one gradient of log_prob a call.
-    Book (5.32). Song et al. 2021 (SDE), Sec. 5 and eq. 14; Dhariwal & Nichol 2021, Sec. 4. ValueError for a bad scale or a log_prob without gradient.
+    Book (5.32), (6.3), (6.4). Song et al. 2021 (SDE), Sec. 5 and eq. 14; Dhariwal & Nichol 2021, Sec. 4. ValueError for a bad scale, or a
+    log_prob without gradient.
     """
     check_non_negative("scale", scale)
 

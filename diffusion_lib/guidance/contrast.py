@@ -10,7 +10,7 @@ from torch import Tensor
 from diffusion_lib.denoisers import Denoiser, null_condition
 from diffusion_lib.guidance.limits import check_share, rescaled
 from diffusion_lib.schedules import Schedule, expand
-from diffusion_lib.validate import check_batch_time, check_non_negative
+from diffusion_lib.validate import check_batch_time, check_interval, check_non_negative
 
 Interval = tuple[float, float]
 
@@ -34,8 +34,8 @@ def classifier_free_guided(
     denoiser.null_condition: a label's null class, the empty caption.
     schedule: the path on which x lies, for ``interval``; by default ``denoiser.schedule``.
 
-    Cost: one evaluation of twice the batch; of the batch itself at scale 1 or 0, or outside the interval.
-    Book (6.15). Ho & Salimans 2022, eq. 6. ValueError for a negative or infinite scale, an empty or reversed interval, a condition without
+    Cost: one evaluation of twice the batch; of the batch itself at scale 1, at scale 0 without rescale, or outside the interval.
+    Book (6.10), (6.18). Ho & Salimans 2022, eq. 6. ValueError for a negative or infinite scale, an empty or reversed interval, a condition without
     a known null; TypeError (from the denoiser) for a condition that it does not know.
     """
     check_non_negative("scale", scale)
@@ -45,16 +45,16 @@ def classifier_free_guided(
 
     def guided(x: Tensor, t: Tensor | float, **other: Tensor) -> Tensor:
         t = check_batch_time(t, x)
-        wanted = _spread_over(condition, x)
+        wanted, other = _spread_over(condition, x), _spread_over(other, x)
         _no_clash(other, wanted)
         within = inside(t)
         if scale == 1 or _nowhere(within):
             return denoiser(x, t, **other, **wanted)
-        nothing = _spread_over(null, x)
-        if scale == 0 and within is None:
+        nothing = {name: value.to(wanted[name]) for name, value in _spread_over(null, x).items()}
+        if scale == 0 and within is None and rescale == 0:
             return denoiser(x, t, **other, **nothing)
         twice = {name: torch.cat([value, value]) for name, value in other.items()}
-        twice |= {name: torch.cat([wanted[name], nothing[name].to(wanted[name])]) for name in wanted}
+        twice |= {name: torch.cat([wanted[name], nothing[name]]) for name in wanted}
         with_it, without = denoiser(torch.cat([x, x]), torch.cat([t, t]), **twice).chunk(2)
         return _line(without, with_it, scale, within, rescale)
 
@@ -74,7 +74,7 @@ def autoguided(
 
     weak: the same task learned worse (a smaller net, trained for less long), with the same conditions, which both are given. scale,
     interval, rescale, schedule: as in ``classifier_free_guided``; 1 is ``denoiser`` itself. One evaluation of each a call; of ``denoiser`` alone
-    at scale 1 or outside the interval. Book (6.22). Karras et al. 2024 (autoguidance), eq. 3.
+    at scale 1 or outside the interval. Book (6.19). Karras et al. 2024 (autoguidance), eq. 3.
     """
     check_non_negative("scale", scale)
     check_share("rescale", rescale)
@@ -106,7 +106,7 @@ def _inside(denoiser: Denoiser, schedule: Schedule | None, interval: Interval | 
     """A function t (B,) -> (B,) bool: is the noise level at t in (low, high]? Without an interval it gives None: everywhere."""
     if interval is None:
         return lambda t: None
-    low, high = check_interval(interval)
+    low, high = check_interval("interval", interval)
     schedule = getattr(denoiser, "schedule", None) if schedule is None else schedule
     if schedule is None:
         raise ValueError(
@@ -120,22 +120,6 @@ def _inside(denoiser: Denoiser, schedule: Schedule | None, interval: Interval | 
     return inside
 
 
-def check_interval(interval: Interval) -> Interval:
-    """Return (low, high) if it is an interval of noise levels, 0 <= low < high <= inf; else ValueError."""
-    try:
-        low, high = (float(value) for value in interval)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"interval={interval!r} was given; expected two noise levels, (low, high), such as (0.2, 1.5)."
-        ) from None
-    if not 0 <= low < high:
-        raise ValueError(
-            f"interval=({low:g}, {high:g}) holds no noise level; expected 0 <= low < high, in units of sigma/alpha: "
-            "give the lower one first."
-        )
-    return low, high
-
-
 def _null(denoiser: Denoiser, condition: Mapping[str, Tensor], null: Mapping[str, Tensor] | None) -> dict[str, Tensor]:
     """What stands for "no condition", one entry for each of ``condition``."""
     if not isinstance(condition, Mapping) or not condition:
@@ -144,9 +128,10 @@ def _null(denoiser: Denoiser, condition: Mapping[str, Tensor], null: Mapping[str
     null = own | dict(null or {})
     missing = [name for name in condition if name not in null]
     if missing:
+        known = f"this denoiser has one for {', '.join(map(repr, own))}" if own else "a denoiser whose net is built with classes=… has one for 'label'"
         raise ValueError(
-            f"nothing is known to mean 'no {missing[0]}'; expected a denoiser whose net has a null class (classes=…) or reads captions, "
-            f"or null={{{missing[0]!r}: …}}."
+            f"condition {missing[0]!r} was given, and nothing is known to mean 'no {missing[0]}'; expected a name with a null value, and "
+            f"{known}: correct the name, or pass null={{{missing[0]!r}: …}}."
         )
     return {name: null[name] for name in condition}
 

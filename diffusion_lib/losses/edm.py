@@ -17,10 +17,13 @@ class EDMLoss(SampledLoss):
 
     denoiser: its preconditioning, sigma_data and schedule are those of the loss; the net inside it is replaced by the one that is trained.
     times: a TimeSampler; LogNormalLevels(denoiser.schedule) unless given. label_dropout: see DenoisingLoss.
-    Called as loss(net, x0, generator=…, label=…) with the raw net F. Book (7.15). Karras et al. 2022, eq. 8 and Table 1.
+    Called as loss(net, x0, generator=…, label=…) with the raw net F. Book (7.9). Karras et al. 2022, eq. 8 and Table 1.
     """
 
     def __init__(self, denoiser: EDMDenoiser, times: TimeSampler | None = None, label_dropout: float = 0.0):
+        if not isinstance(denoiser, EDMDenoiser):
+            raise TypeError(f"denoiser is a {type(denoiser).__name__}; expected an EDMDenoiser, whose preconditioning the loss is made of: "
+                            "pass EDMDenoiser(None, sigma_data).")
         super().__init__(denoiser.schedule, LogNormalLevels(denoiser.schedule) if times is None else times, label_dropout)
         self.denoiser = denoiser
 

@@ -80,7 +80,7 @@ class LogNormalLevels:
     """Times whose noise level is log-normal, log(sigma/alpha) ~ N(mean, std^2): where EDM trains; all weights 1.
 
     mean, std: of the logarithm of the level, std > 0; EDM's for pictures are -1.2 and 1.2. A level above the schedule's highest becomes that.
-    Book (7.16). Karras et al. 2022, Table 1 and Sec. 5. ValueError for a bad std.
+    Book (7.11). Karras et al. 2022, Table 1 and Sec. 5. ValueError for a bad std.
     """
 
     def __init__(self, schedule: Schedule, mean: float = -1.2, std: float = 1.2):

@@ -22,7 +22,7 @@ class ResidualBlock(nn.Module):
     """Two 3x3 convolutions on a residual path; the conditioning vector scales and shifts the features between them.
 
     "Adaptive group normalisation" (Dhariwal & Nichol 2021, section 3.1); without ``adaptive_norm`` the vector is only added before the
-    norm, as in Ho et al. 2020. The second convolution starts at zero.
+    norm, as in Ho et al. 2020. Book (6.8). The second convolution starts at zero.
 
     Args:
         inputs, outputs: channels in and out.

@@ -43,7 +43,7 @@ class DigitClassifier(nn.Module):
 
 
 class NoisyClassifier(nn.Module):
-    """Class scores of noisy pictures or points: net(x, t) -> logits (B, classes). The half of a U-Net that goes down, pooled.
+    """Class scores of noisy pictures: net(x, t) -> logits (B, classes). The half of a U-Net that goes down, pooled.
 
     What classifier guidance needs (Dhariwal & Nichol 2021, section 4.1): it must know p(class | x_t) at every noise level, so it is told t.
 
@@ -54,7 +54,10 @@ class NoisyClassifier(nn.Module):
 
     def __init__(self, channels: int = 1, size: int = 8, classes: int = 10, width: int = 32) -> None:
         super().__init__()
-        check_count("size", size, 4)
+        check_count("channels", channels)
+        check_count("classes", classes)
+        if check_count("size", size, 4) % 4:
+            raise ValueError(f"size={size} was given; expected a multiple of 4, since this network halves the resolution twice: pad or resize.")
         self.config = {"channels": channels, "size": size, "classes": classes, "width": width}
         widths = [width, 2 * width, 2 * width]
         self.conditioning = Conditioning(width, 4 * width)
@@ -67,8 +70,11 @@ class NoisyClassifier(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor | float) -> Tensor:
         """Noisy pictures (B, C, H, W) at times t (B,) in [0, 1] -> class scores (logits) (B, classes)."""
+        shape = (self.config["channels"], self.config["size"], self.config["size"])
+        if check_tensor("x", x, 4).shape[1:] != shape:
+            raise ValueError(f"x has shape {tuple(x.shape)}; expected (B, {', '.join(map(str, shape))}): this network was built for such pictures.")
         condition = F.silu(self.conditioning(x, t))
-        h = self.stem(check_tensor("x", x, 4))
+        h = self.stem(x)
         for k, block in enumerate(self.blocks):
             h = block(self.pool(h) if k else h, condition)
         return self.head(h)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from diffusion_lib.validate import check_batch_time, check_count, check_positive
 
-C_NOISE_RANGE = (-2.5, 1.5)  # c_noise = log(noise level) / 4 of EDM, for noise levels from e^-10 to e^6
+C_NOISE_RANGE = (-2.5, 2.5)  # c_noise = log(noise level) / 4 of EDM, for noise levels from e^-10 to e^10: all that any schedule reaches
 TIME_SCALE = 1000.0  # t in [0, 1] becomes the step index 0..1000 of the original papers
 
 

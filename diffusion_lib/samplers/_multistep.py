@@ -80,8 +80,8 @@ def _combine(keep: float, x: Tensor, weights: tuple[float, ...], values: list[Te
 
 def lagrange(nodes: list[float], at: np.ndarray) -> np.ndarray:
     """The Lagrange polynomials of ``nodes`` (q,) at the places ``at`` (n,): (q, n)."""
-    out = np.ones((len(nodes), len(at)))
-    for j, node in enumerate(nodes):
-        for other in nodes[:j] + nodes[j + 1 :]:
-            out[j] *= (at - other) / (node - other)
-    return out
+    place = np.array(nodes)
+    top = at - place[:, None]  # (q, n)
+    factors = top / np.where(np.eye(len(place), dtype=bool), 1.0, place[:, None] - place)[..., None]  # (q, q, n): [j, i]
+    factors[np.diag_indices(len(place))] = 1.0
+    return factors.prod(1)

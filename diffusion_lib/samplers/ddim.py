@@ -21,17 +21,19 @@ def ddim_coefficients(schedule: Schedule, times: Tensor, eta: float = 0.0) -> li
     The step x_s = alpha_s x0_hat + sqrt(sigma_s^2 - c^2) eps_hat + c z with eps_hat = (x_t - alpha_t x0_hat) / sigma_t and
     c = eta * (the posterior's standard deviation). Book (3.6), (3.8). Song et al. 2021 (DDIM), eqs. 12 and 16.
     """
-    t, s = times[:-1], times[1:]
-    _, _, posterior = posterior_kernel(schedule, s, t)
-    added = eta**2 * posterior
-    highest = (schedule.sigma(s) ** 2 / posterior)[posterior > 0].sqrt()  # above it: more noise than x_s holds
-    if len(highest) and eta > float(highest.min()) * (1 + 1e-9):
-        raise ValueError(
-            f"eta={eta!r} was given; expected at most {float(highest.min()):.6g} on this grid, where a step's noise is all the noise "
-            "there is: 1 is ancestral sampling and is always allowed."
-        )
-    a = (schedule.sigma(s) ** 2 - added).clamp(min=0.0).sqrt() / schedule.sigma(t)
-    b = schedule.alpha(s) - a * schedule.alpha(t)
+    alpha, sigma = schedule.alpha(times), schedule.sigma(times)
+    added = torch.zeros_like(sigma[1:])
+    if eta > 0:
+        posterior = posterior_kernel(schedule, times[1:], times[:-1])[2]
+        added = eta**2 * posterior
+        highest = (sigma[1:] ** 2 / posterior)[posterior > 0].sqrt()  # above it: more noise than x_s holds
+        if len(highest) and eta > float(highest.min()) * (1 + 1e-9):
+            raise ValueError(
+                f"eta={eta!r} was given; expected at most {float(highest.min()):.6g} on this grid, where a step's noise is all the noise "
+                "there is: 1 is ancestral sampling and is always allowed."
+            )
+    a = (sigma[1:] ** 2 - added).clamp(min=0.0).sqrt() / sigma[:-1]
+    b = alpha[1:] - a * alpha[:-1]
     return list(zip(a.tolist(), b.tolist(), added.sqrt().tolist(), strict=True))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +13,24 @@ from diffusion_lib import noise
 from diffusion_lib.denoisers import Denoiser, check_variance, reverse_prediction
 from diffusion_lib.samplers._walk import at, check_start
 from diffusion_lib.schedules import Schedule
-from diffusion_lib.transitions import reverse_kernel
+from diffusion_lib.transitions import check_reverse, forward_kernel, posterior_kernel
+
+
+class Reverse(NamedTuple):
+    """One step t -> s as plain floats: the posterior's c_x0 and c_xt, its variance and the forward step's (0 and 0: add no noise)."""
+
+    c_x0: float
+    c_xt: float
+    posterior: float
+    forward: float
+
+
+def ddpm_coefficients(schedule: Schedule, times: Tensor) -> list[Reverse]:
+    """One row for each step of a decreasing grid ``times`` (N + 1,). The step to s = 0 adds no noise. Book (2.25)."""
+    t, s = times[:-1].double(), times[1:].double()
+    c_x0, c_xt, posterior = posterior_kernel(schedule, s, t)
+    forward = torch.where(s > 0, forward_kernel(schedule, s, t)[1], 0.0)
+    return [Reverse(*row) for row in zip(c_x0.tolist(), c_xt.tolist(), posterior.tolist(), forward.tolist(), strict=True)]
 
 
 def ddpm_step(
@@ -29,9 +48,24 @@ def ddpm_step(
 
     Book (2.25). Ho et al. 2020, eqs. 7 and 11. variance, fraction, data_variance: see ``transitions.reverse_kernel``.
     """
-    times = torch.tensor([s, t], dtype=torch.float64)
-    mean, log_var = reverse_kernel(x0_hat, x, times[0], times[1], schedule, variance, fraction, data_variance)
-    return mean if s == 0 else mean + torch.exp(0.5 * log_var) * noise.randn_like(x, generator)
+    check_reverse(variance, fraction, data_variance)
+    row = ddpm_coefficients(schedule, torch.tensor([t, s], dtype=torch.float64))[0]
+    return _draw(x, x0_hat, row, variance, fraction, data_variance, generator)
+
+
+def _draw(x, x0_hat, row: Reverse, variance, fraction, data_variance, generator) -> Tensor:
+    mean = row.c_x0 * x0_hat + row.c_xt * x
+    if row.forward == 0:
+        return mean
+    if variance == "forward":
+        std = math.sqrt(row.forward)
+    elif variance == "posterior":
+        std = math.sqrt(row.posterior)
+    elif variance == "learned":
+        std = torch.exp(0.5 * (fraction * math.log(row.forward) + (1 - fraction) * math.log(row.posterior)))
+    else:
+        std = (row.posterior + row.c_x0**2 * data_variance).sqrt()
+    return mean + std * noise.randn_like(x, generator)
 
 
 def ddpm(
@@ -52,13 +86,13 @@ def ddpm(
     """
     times = check_start(x, times, schedule)
     check_variance(denoiser, variance)
-    return _walk(denoiser, schedule, x, times.tolist(), variance, generator, condition or {})
+    return _walk(denoiser, x, times.tolist(), ddpm_coefficients(schedule, times), variance, generator, condition or {})
 
 
 @torch.no_grad()
-def _walk(denoiser, schedule, x, times, variance, generator, condition) -> Iterator[Tensor]:
+def _walk(denoiser, x, times, rows, variance, generator, condition) -> Iterator[Tensor]:
     yield x
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, row in zip(times, rows, strict=False):
         x0_hat, options = reverse_prediction(denoiser, x, at(t, x), variance, condition)
-        x = ddpm_step(x, x0_hat, s, t, schedule, **options, generator=generator)
+        x = _draw(x, x0_hat, row, **options, generator=generator)
         yield x

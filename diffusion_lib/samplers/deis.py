@@ -35,7 +35,8 @@ def deis(
     below ``detail`` > 0 (in units of the data, about its finest structure), so that the last step, to level 0, is a step like any other.
     order: 1 (which is DDIM) to 5. The first steps use what history there is; the first order - 2 of them are corrected by the next
     evaluation, at no cost. N evaluations. It draws no noise.
-    Zhang & Chen 2023 (DEIS), Sec. 3.2 (tAB-DEIS), there with polynomials in t. ValueError as for ``dpmpp``, or a detail <= 0.
+    The defaults, with ``time_grid(schedule, steps, "asinh")`` at its own, are the setting we recommend for few evaluations: benchmarks/solvers.py.
+    Book (7.27). Zhang & Chen 2023 (DEIS), Sec. 3.2 (tAB-DEIS), there with polynomials in t. ValueError as for ``dpmpp``, or a detail <= 0.
     """
     times = check_start(x, times, schedule)
     check_order(order, 5, len(times) - 1)

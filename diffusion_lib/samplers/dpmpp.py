@@ -33,9 +33,9 @@ def dpmpp(
     are of order 1, then 2, and a first step of order 1 caps the whole at order 2. corrected_start (order 3, eta = 0): the second
     evaluation, needed anyway, corrects that first step by the trapezoidal rule, and 3M converges at order 3. The step to
     sigma = 0 is of order 1.
-    eta >= 0: 0 solves the ODE; 1 the reverse SDE ("2M SDE", "3M SDE"), of weak order 1 in the noise.
-    N evaluations. Lu et al. 2022 (DPM-Solver++), Algorithm 2 and Sec. 5. ValueError for a bad grid, an unknown order, a grid shorter
-    than the order, a negative eta.
+    eta >= 0: 0 solves the ODE; 1 the reverse SDE ("2M SDE", "3M SDE"). On Gaussian data its output's variance is of order 1 and 2 for order 1 and 2.
+    N evaluations. Book (7.21), (7.23), (7.24), (7.28). Lu et al. 2022 (DPM-Solver++), Algorithm 2 and Sec. 5. ValueError for a bad grid,
+    an unknown order, a grid shorter than the order, a negative eta.
     """
     times = check_start(x, times, schedule)
     check_order(order, 3, len(times) - 1)
@@ -50,7 +50,7 @@ def dpmpp_coefficients(
     """One row of plain floats for each step t -> s of a grid.
 
     With h = (1 + eta) (lambda_s - lambda_t): x_s = (sigma_s / sigma_t) e^(-eta h / (1 + eta)) x_t + alpha_s (1 - e^-h) x0_hat + ...
-    where the dots are the divided differences of x0_hat, integrated against e^lambda.
+    where the dots are the divided differences of x0_hat, integrated against e^lambda. Book (7.19), (7.20), (7.25).
     """
     alpha, sigma = schedule.alpha(times).tolist(), schedule.sigma(times).tolist()
     lam = schedule.log_snr(times).tolist()

@@ -13,7 +13,7 @@ from diffusion_lib import noise
 from diffusion_lib.denoisers import Denoiser
 from diffusion_lib.samplers._walk import check_start, evaluate
 from diffusion_lib.schedules import Schedule
-from diffusion_lib.validate import check_non_negative, check_positive
+from diffusion_lib.validate import check_interval, check_non_negative, check_positive
 
 MOST_RAISE = math.sqrt(2) - 1  # fresh noise then has as much variance as there was
 
@@ -40,7 +40,7 @@ def heun(
     churn: S_churn, in [0, N (sqrt(2) - 1)]. Each step that begins at a noise level sigma/alpha inside ``churn_interval`` (S_tmin, S_tmax)
     first adds noise, so that the level rises by the factor 1 + churn / N (not above the schedule's highest), and then comes down from there.
     churn_noise: S_noise > 0, the standard deviation of that noise; 1 keeps the marginals.
-    Book (5.24), (7.22). Karras et al. 2022 (EDM), Algorithms 1 and 2, for any schedule. ValueError for a bad grid, a NaN in x, churn out of its range.
+    Book (5.24), (7.15). Karras et al. 2022 (EDM), Algorithms 1 and 2, for any schedule. ValueError for a bad grid, a NaN in x, churn out of its range.
     """
     times = check_start(x, times, schedule)
     check_positive("churn_noise", churn_noise)
@@ -68,11 +68,7 @@ def heun_steps(
             f"churn={churn:g} was given for {count} steps; expected at most {count * MOST_RAISE:.4g}, which doubles the noise's variance at "
             "each step: use more steps or less churn."
         )
-    low, high = churn_interval
-    if not 0 <= low < high:
-        raise ValueError(
-            f"churn_interval=({low:g}, {high:g}) holds no noise level; expected 0 <= low < high, in units of sigma/alpha."
-        )
+    low, high = check_interval("churn_interval", churn_interval)
     places = _places(schedule, times)
     level = times.new_tensor([sigma / alpha for _, alpha, sigma in places])
     highest = float(schedule.noise_level(torch.tensor(schedule.t_max, dtype=torch.float64)))

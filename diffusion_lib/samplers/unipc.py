@@ -31,7 +31,7 @@ def unipc(
     Each step predicts x_s from the last ``order`` (1 to 3) values of x0_hat; the evaluation at x_s, which the next step needs
     anyway, then corrects x_s with one order more. A yielded state is the predicted one, except that its correction enters all
     that follow. The first steps use what history there is; the step to sigma = 0 is of order 1. corrector=False leaves UniP.
-    N evaluations; it draws no noise. Zhao et al. 2023 (UniPC), Algorithms 1 and 2 with B(h) = e^h - 1, data prediction.
+    N evaluations; it draws no noise. Book (7.22), (7.26). Zhao et al. 2023 (UniPC), Algorithms 1 and 2 with B(h) = e^h - 1, data prediction.
     ValueError for a bad grid, an unknown order, or a grid shorter than the order.
     """
     times = check_start(x, times, schedule)

@@ -21,12 +21,12 @@ def time_grid(
     noise_min: float = 0.002,
     noise_max: float | None = None,
     rho: float = 7.0,
-    detail: float = 0.03,
+    detail: float = 0.028,
 ) -> Tensor:
     """``steps + 1`` times from ``schedule.t_max`` (or ``noise_max``) down to exactly 0, strictly decreasing: (steps + 1,) float64.
 
     kind: "uniform" in t; "quadratic", uniform in sqrt(t) (Song et al. 2021, DDIM, Sec. D.2); "log_snr", uniform in log-SNR
-    (Lu et al. 2022, Sec. 3.4); "karras", uniform in noise_level^(1/rho) (Karras et al. 2022, eq. 5). The last two place ``steps``
+    (Lu et al. 2022, Sec. 3.4); "karras", uniform in noise_level^(1/rho) (Karras et al. 2022, eq. 5; Book (7.14)). The last two place ``steps``
     points between the noise levels ``noise_max`` (default: that at t_max) and ``noise_min``, and then add 0. Both are sigma/alpha,
     in units of the data. "asinh", uniform in asinh(noise_level / detail): as "log_snr" above ``detail``, evenly down to 0 below it;
     it has no noise_min, and suits samplers whose last step is of full order, as ``samplers.deis``.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from laws import Counting, start
+from laws import Counting, class_log_prob, start
 
 from diffusion_lib.denoisers import ExactDenoiser
 from diffusion_lib.exact import GaussianMixture, three_modes
@@ -18,8 +18,7 @@ TIMES = (0.1, 0.4, 0.7, 0.95)
 
 
 def classifier(schedule, label):
-    """log p(label | x_t), exact: label (B,) of component indices."""
-    return lambda x, t: MIXTURE.class_posterior(x, t, schedule).log().gather(1, label[:, None])[:, 0]
+    return class_log_prob(MIXTURE, schedule, label)
 
 
 def noisy(schedule, t, n=32, seed=0):
