@@ -13,7 +13,7 @@ def rescaled(guided: Tensor, conditional: Tensor, share: float = 1.0) -> Tensor:
     """``guided`` (B, ...) shrunk, sample by sample, towards the standard deviation that ``conditional`` (B, ...) has over its pixels.
 
     x (share std(conditional) / std(guided) + 1 - share): share in [0, 1], 0 for none, 1 for the whole. A sample that is constant stays
-    as it is. Book (6.22). Lin et al. 2024, eq. 15, 16, here applied to x0_hat. ValueError for a share outside [0, 1].
+    as it is. Book (6.22). Lin et al. 2024, Sec. 3.4, here applied to x0_hat. ValueError for a share outside [0, 1].
     """
     check_share("rescale", share)
     if share == 0:
@@ -31,7 +31,7 @@ def thresholded(denoiser: Denoiser, share: float = 0.995, limit: float = 1.0) ->
 
     For each sample, s is the ``share``-quantile of |x0_hat| over its pixels, and at least ``limit``; x0_hat is clamped to [-s, s] and
     multiplied by limit / s. So a sample that is in range is left alone, except for its share of outliers. share in (0, 1];
-    limit > 0, the largest value that data take. Costs no evaluation. Book (6.23). Saharia et al. 2022 (Imagen), Sec. 2.3.
+    limit > 0, the largest value that data take. Costs no evaluation. Book (6.23). Saharia et al. 2022 (Imagen).
     """
     check_positive("limit", limit)
     if check_share("share", share) == 0:

@@ -35,6 +35,7 @@ def deis(
     below ``detail`` > 0 (in units of the data, about its finest structure), so that the last step, to level 0, is a step like any other.
     order: 1 (which is DDIM) to 5. The first steps use what history there is; the first order - 2 of them are corrected by the next
     evaluation, at no cost. N evaluations. It draws no noise.
+    On a grid whose steps are very uneven in u (one uniform in t, from a high level) order 5 extrapolates badly: take order 3 there.
     The defaults, with ``time_grid(schedule, steps, "asinh")`` at its own, are the setting we recommend for few evaluations: benchmarks/solvers.py.
     Book (7.27). Zhang & Chen 2023 (DEIS), Sec. 3.2 (tAB-DEIS), there with polynomials in t. ValueError as for ``dpmpp``, or a detail <= 0.
     """
