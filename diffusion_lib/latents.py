@@ -21,7 +21,7 @@ class LatentSpace:
 
     autoencoder: a net with latents(x), decode(z) and .latent, as `nets.KLAutoencoder` and `nets.VQAutoencoder`. It is put in eval mode.
     scale: > 0, one number, so that distances keep their ratios. shift: one number a channel, or one for all; 0 for Rombach et al. 2022, who
-    only scale. Both are measured: see :meth:`measured`. Book (8.7).
+    only scale. Both are measured: see :meth:`measured`. Book (8.10), (8.11).
     """
 
     def __init__(self, autoencoder: nn.Module, scale: float, shift: float | Sequence[float] = 0.0):

@@ -35,6 +35,9 @@ CODED = {  # exercise: the function that its printed solution defines
     "7.17f": "coefficients",
     "7.17g": "third_order_step",
     "7.17h": "raise_noise",
+    "8.15e": "measure_scale",
+    "8.15f": "quantise",
+    "8.15g": "cross_attend",
 }
 BEFORE = {  # what a chapter has defined by the time its solutions are read
     2: {"path": VPSchedule()},

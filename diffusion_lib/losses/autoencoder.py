@@ -17,7 +17,7 @@ class KLLoss:
     """|| x - decode(z) ||^2 / D + beta KL(q(z|x) || N(0, I)) / D, with one z ~ q(z|x), D numbers in a picture, the KL in nats a picture.
 
     beta: >= 0. It is 2 s^2 in minus the ELBO of a Gaussian decoder of standard deviation s, times 2 s^2 / D: 1e-4 says that errors of
-    s = 0.007 are noise. Rombach et al. 2022, appendix G, use such a small weight. Called as loss(net, x0, generator=…) with a KLAutoencoder.
+    s = 0.007 are noise. Rombach et al. 2022, appendix G, use such a small weight. Called as loss(net, x0, generator=…) with a KLAutoencoder. Book (8.1), (8.2).
     """
 
     beta: float = 1e-4
@@ -43,7 +43,7 @@ class VQLoss:
     """|| x - decode(codes) ||^2 / D + commitment || z - codes ||^2 / D_z, the codes held fixed in the second term.
 
     commitment: >= 0, van den Oord et al. 2017, eq. 3 (their beta, 0.25). The codes themselves follow moving averages inside the net, so their
-    eq. 3's middle term is not needed. Called as loss(net, x0, generator=…) with a VQAutoencoder; on one process, whose codes these are.
+    eq. 3's middle term is not needed. Called as loss(net, x0, generator=…) with a VQAutoencoder; on one process, whose codes these are. Book (8.8).
     """
 
     commitment: float = 0.25

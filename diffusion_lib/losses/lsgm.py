@@ -68,7 +68,7 @@ def cross_entropy(
     It is  E of g^2 / 2 || score of q(z_t | z_0) - score of p_t ||^2, integrated over t from tau to t_max,  + the KL of q(z_t_max | z_0) from N(0, I)
     + D / 2 log(2 pi e sigma_tau^2),  tau = times.t_min. Exact where p_t_max is N(0, I), whatever q(z_0 | x) is: its density is never needed.
     The two scores differ by alpha / sigma^2 (z_0 - x0_hat), so a denoiser is all that is asked of the prior.
-    times: with t_min > 0 and t_max. draw: (t, weight, eps) instead of drawing here. Book (8.16). Vahdat et al. 2021, theorem 1.
+    times: with t_min > 0 and t_max. draw: (t, weight, eps) instead of drawing here. Book (8.15), (8.16). Vahdat et al. 2021, theorem 1.
     """
     if not getattr(times, "t_min", 0) > 0:
         raise ValueError("times starts at t = 0, where the cross-entropy is infinite; expected t_min > 0, such as UniformTimes(t_min=1e-3).")
@@ -115,7 +115,7 @@ def prior_denoiser(net: nn.Module, schedule: Schedule) -> MixedDenoiser:
 def lsgm_terms(
     net: nn.Module, x: Tensor, schedule: Schedule, times: TimeSampler, generator: torch.Generator | None = None, *, prior_weight: str = "likelihood"
 ) -> LSGMTerms:
-    """The bound of a `nets.LSGM` for x (B, ...), with one draw of everything. Book (8.13). Vahdat et al. 2021, section 3.
+    """The bound of a `nets.LSGM` for x (B, ...), with one draw of everything. Book (8.14). Vahdat et al. 2021, section 3.
 
     prior_weight: "eps" keeps the values but gives the prior the gradient of the plain squared error of eps (see LSGMLoss).
     """
@@ -151,7 +151,7 @@ class LSGMLoss:
     schedule: one with alpha^2 + sigma^2 = 1. t_min: tau in (0, 1), where the latent is looked at. importance: draw times by
     VPImportanceTimes (True) or uniformly. prior_weight: "likelihood", one bound for all; or "eps": encoder and decoder follow the bound, the
     prior the plain squared error of eps, which draws better pictures (Vahdat et al. 2021, section 3.3). beta: weight of the entropy and
-    cross-entropy, >= 0. bin_width: see ``losses.dequantise``. Book (8.13).
+    cross-entropy, >= 0. bin_width: see ``losses.dequantise``. Book (8.14).
     """
 
     def __init__(

@@ -36,7 +36,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Every pixel looks at the words of its caption: queries from pixels, keys and values from words, on a residual path that starts at zero.
 
-    Rombach et al. 2022, section 3.3; Vaswani et al. 2017, eq. 1.
+    Book (8.12). Rombach et al. 2022, section 3.3; Vaswani et al. 2017, eq. 1.
 
     Args:
         channels: channels in and out.

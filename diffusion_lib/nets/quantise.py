@@ -42,6 +42,7 @@ class Codebook(nn.Module):
     first training batch lays the codes out on its own vectors.
 
     The codes are buffers: they move in training mode only, without an optimizer. ``forward`` works in float32 under autocast.
+    Book (8.6), (8.7), (8.9).
     """
 
     table: Tensor

@@ -90,7 +90,7 @@ class TextEncoder(nn.Module):
         layers: transformer blocks.
         heads: attention heads.
         position_scale: standard deviation of the position embedding at the start, > 0; the token embedding's is 1. At 0.02, a usual choice
-            elsewhere, the order of the words is too faint to be learned, and with it which colour belongs to which shape.
+            elsewhere, the order of the words is too faint to be learned, and with it which colour belongs to which shape. Book (8.13).
     """
 
     def __init__(self, vocabulary: int, length: int = 32, width: int = 128, layers: int = 2, heads: int = 4, position_scale: float = 1.0):
