@@ -13,7 +13,7 @@ CANDIDATES := $(PYTHON) python3.11 python3.12 python3.13 python3 python
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 PYTEST := $(ONE_THREAD) $(BIN)/python -m pytest
 
-.PHONY: help install book read test quick bugs lab notebooks check set-address clean
+.PHONY: help install book read test quick bugs lab notebooks coursework coursework-check grade check set-address clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -69,6 +69,16 @@ notebooks: $(STAMP) ## bring .ipynb in step with .md, run the chapters whose cod
 	@$(BIN)/python tools/equations.py
 	@$(BIN)/python tools/landing.py
 
+coursework: $(STAMP) ## write the students' and the instructor's notebooks to coursework/_out (ADDRESS=OWNER/REPO/blob/main/FOLDER, ARGS=--run)
+	@$(ONE_THREAD) $(BIN)/python -m diffusion_lib.grading.release $(if $(ADDRESS),--address "$(ADDRESS)") $(ARGS)
+
+coursework-check: $(STAMP) ## put every right and wrong answer of the assignments through the grader (ARGS="--task NAME --verbose")
+	@$(ONE_THREAD) $(BIN)/python -m diffusion_lib.grading.authoring $(or $(MASTER),$(wildcard coursework/[0-9][0-9]_*.md)) $(ARGS)
+
+grade: $(STAMP) ## grade a class: make grade SUBMISSIONS=folder [OUT=grades.csv] (ARGS="--time 300 --fresh")
+	@if [ -z "$(SUBMISSIONS)" ]; then echo "say which: make grade SUBMISSIONS=folder (one folder for each student in it)"; exit 1; fi
+	@$(BIN)/python -m diffusion_lib grade "$(SUBMISSIONS)" --out "$(or $(OUT),grades.csv)" --feedback "$(or $(FEEDBACK),feedback)" --jobs $(JOBS) $(ARGS)
+
 check: $(STAMP) ## say what is out of step (pairs, outputs, address, equation index) and how the code reads
 	@$(BIN)/python tools/pair.py --check && $(BIN)/python tools/execute.py --check && \
 	  $(BIN)/python tools/address.py --check && $(BIN)/python tools/equations.py --check && \
@@ -79,5 +89,5 @@ set-address: $(STAMP) ## move the book to another repository: make set-address U
 	@$(BIN)/python tools/address.py --set "$(URL)" && $(BIN)/python tools/pair.py
 
 clean: ## remove what was built (not .venv)
-	rm -rf _build build dist *.egg-info .pytest_cache .ruff_cache _build.log
+	rm -rf _build coursework/_out build dist *.egg-info .pytest_cache .ruff_cache _build.log
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""``python -m diffusion_lib train | train-latent | sample | evaluate | info``."""
+"""``python -m diffusion_lib train | train-latent | sample | evaluate | info | grade``."""
 
 import sys
 

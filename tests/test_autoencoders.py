@@ -104,8 +104,8 @@ def test_psnr_by_hand():
 # --- codebook
 
 
-def fixed_codebook(**options):
-    book = Codebook(2, 1, decay=0.5, revive_below=0.0, **options)
+def fixed_codebook(decay=0.5):
+    book = Codebook(2, 1, decay=decay, revive_below=0.0)
     book.table.copy_(torch.tensor([[0.0], [10.0]]))
     book.counts.fill_(1.0)
     book.sums.copy_(book.table)
@@ -136,6 +136,14 @@ def test_the_codes_follow_moving_averages_of_their_vectors():
     book(Z)                                                                             # 6 is now nearest to 8: the same choice
     assert book.counts.tolist() == [2.5, 1.0]
     assert book.table.flatten().tolist() == pytest.approx([(3 + 6) / 2 / 2.5, (8 + 6) / 2])
+
+
+def test_the_decay_is_the_share_of_the_past():
+    """One step at decay 0.9 (a half is its own complement): N = 0.9 + 0.1 n, m = 0.9 code + 0.1 sum."""
+    book = fixed_codebook(decay=0.9).train()
+    book(Z)
+    assert book.counts.tolist() == pytest.approx([0.9 + 0.1 * 3, 1.0])
+    assert book.table.flatten().tolist() == pytest.approx([0.1 * 6 / 1.2, 9 + 0.6])
 
 
 def test_the_gradient_goes_straight_through_and_the_commitment_pulls_z():

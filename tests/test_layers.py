@@ -21,15 +21,17 @@ LAYERS = [
     {"samplers", "likelihood", "guidance"},
     {"training", "metrics", "features", "data", "checkpoints", "studies"},
     {"plotting", "widgets", "checks"},
+    {"grading"},
     {"commands", "__main__"},
 ]
 ONLY_IN = {
     "matplotlib": {"plotting"},
     "plotly": {"plotting"},
     "ipywidgets": {"widgets"},
-    "IPython": {"plotting", "widgets"},
+    "IPython": {"plotting", "widgets", "grading"},
+    "nbgrader": {"grading"},
 }
-INSIDE_FUNCTIONS = {"sklearn", "scipy", "datasets", "accelerate", "tqdm", "diffusers", "pandas"}
+INSIDE_FUNCTIONS = {"sklearn", "scipy", "datasets", "accelerate", "tqdm", "diffusers", "pandas", "nbgrader"}
 HEAVY = {"matplotlib", "plotly", "ipywidgets", "IPython", "sklearn", "datasets", "accelerate", "pandas", "diffusers"}
 
 

@@ -215,6 +215,19 @@ def test_with_a_normal_prior_the_bound_is_that_of_a_vae():
         assert abs(float(terms.bound.mean() - usual)) < 1.0
 
 
+def test_the_entropy_is_that_of_the_diffused_latent():
+    """An encoder much narrower than sigma_tau, prior N(0, I): CE - H is the KL of q(z_tau | x), within 4 standard errors, and not that of q(z_0 | x)."""
+    net, mean, log_var = small(), torch.tensor([0.5, -1.0]).double(), torch.full((2,), -12.0).double()
+    net.vae.encode = lambda x: (mean.expand(len(x), -1), log_var.expand(len(x), -1))
+    with torch.no_grad():
+        terms = lsgm_terms(net, torch.zeros(N, 6).double(), VP, TIMES["importance"], seeded(1))
+    alpha, sigma = at(TAU)
+    assert math.exp(-6) < 0.3 * sigma
+    kl = gaussian_kl(alpha * mean, (alpha**2 * log_var.exp() + sigma**2).log(), torch.zeros(2), torch.zeros(2)).sum()
+    found = terms.cross_entropy - terms.entropy
+    assert abs(float(found.mean() - kl)) < 4 * float(found.std()) / N**0.5
+
+
 def test_the_prior_weight_changes_the_priors_gradient_and_nothing_else():
     x, gradients = torch.randn(64, 6, generator=seeded(), dtype=torch.float64), {}
     for weight in ("likelihood", "eps"):

@@ -26,7 +26,7 @@ from diffusion_lib.data.shapes import (
     words,
 )
 from diffusion_lib.data.shapes.captions import POSITION_WORDS, RELATION_WORDS
-from diffusion_lib.data.shapes.claims import BEYOND, CLEARLY
+from diffusion_lib.data.shapes.claims import BEYOND, CLEARLY, INSIDE
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +120,18 @@ def test_a_relation_needs_a_clear_distance():
     assert CLEARLY > BEYOND
     texts = {caption(pair(0.15), torch.Generator().manual_seed(k)) for k in range(300)}
     assert any(" above " in text or " over " in text for text in texts) and not any("left of" in text or "right of" in text for text in texts)
+
+
+def test_a_place_is_stated_only_of_what_is_well_inside_it():
+    """It holds up to its bounding line, and is written from `INSIDE` on: a judge who is off by a little still agrees."""
+    def said(x, y):
+        scene = Scene((Thing("red", "circle", "small", x, y),))
+        return {group.position for k in range(60) for group in parse(caption(scene, torch.Generator().manual_seed(k))).groups} - {None}
+    line = 3 / 8
+    assert said(line - INSIDE / 2, 0.5) == set() and said(line - 1.5 * INSIDE, 0.5) == {"left"}
+    assert said(line - 1.5 * INSIDE, 1 - line + INSIDE / 2) == {"left"}
+    assert said(line - 1.5 * INSIDE, 1 - line + 1.5 * INSIDE) == {"left", "bottom", "bottom left"}
+    assert parse("a circle on the left").holds(Scene((Thing("red", "circle", "small", line - 1e-6, 0.5),)))
 
 
 def test_things_of_one_group_all_stand_where_it_says():

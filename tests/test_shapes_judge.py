@@ -206,6 +206,14 @@ def test_accuracies_are_counted_by_hand():
     assert found["right"] == caption_accuracy(draw(scenes), texts) == shares(verdicts(draw(scenes), texts))["right"]
 
 
+def test_a_picture_that_cannot_be_read_counts_as_wrong():
+    pictures, texts = torch.cat([draw([PAIR]), torch.zeros(3, 3, 32, 32)]), ["a red circle and a blue square"] * 4
+    assert caption_accuracy(pictures, texts).value == 1 / 4
+    found = attribute_accuracies(pictures, texts)
+    assert {part: found[part].value for part in ("right", "readable", "count", "colour", "binding")} == {
+        "right": 1 / 4, "readable": 1 / 4, "count": 1 / 4, "colour": 1 / 4, "binding": 1}           # binding is asked of the readable one alone
+
+
 def test_the_standard_error_of_a_share_covers():
     """Not 0 where all are right, and near the binomial one elsewhere: over 4000 experiments the mean square error is its square."""
     assert share([True] * 300).se == pytest.approx(1 / 302, rel=0.01) and share([True] * 300).value == 1

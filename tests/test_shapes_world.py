@@ -227,6 +227,25 @@ def test_the_stream_never_repeats_and_resumes_exactly():
         CaptionedBatches(8, seed=2).load_state_dict(other.state_dict())
 
 
+def test_streams_of_different_seeds_share_no_batch():
+    """Nor does a later batch of one come early in another: the numbers that seed their generators are all different."""
+    drawn = [next(batches)[0] for batches in [CaptionedBatches(2, seed=seed, size=8) for seed in range(4)] for _ in range(4)]
+    assert len({pictures.numpy().tobytes() for pictures in drawn}) == 16
+
+
+def test_up_is_towards_the_first_row():
+    """Of a thing that its caption says moves up or down: the mean row of its pixels."""
+    seen = set()
+    for clip in sample_clips(60, frames=2, generator=seeded()):
+        if len(clip.motions) == 1 and clip.motions[0] in ("up", "down"):
+            rows = draw_clips([clip])[0].abs().sum((1, 3))                                          # (T, H)
+            first, last = (rows * torch.arange(32.0)).sum(1) / rows.sum(1)
+            word = clip.caption.split()[-1]
+            assert (last < first) if word == "up" else (last > first)
+            seen.add(word)
+    assert seen == {"up", "down"}
+
+
 def test_clips_move_as_their_captions_say():
     clips = sample_clips(60, frames=5, generator=seeded())
     pictures = draw_clips(clips)

@@ -15,9 +15,9 @@ from diffusion_lib.checks.compare import (
     true_for_all,
     variance_close,
 )
-from diffusion_lib.checks.core import Exercise, Verdict, WrongAnswer, check, exercise, exercises
+from diffusion_lib.checks.core import Exercise, Verdict, WrongAnswer, check, coursework, exercise, exercises, tasks
 
 __all__ = [
-    "Exercise", "Verdict", "WrongAnswer", "call", "check", "close_number", "close_to_reference", "exercise", "exercises",
-    "mean_close", "seeded", "true_for_all", "variance_close",
+    "Exercise", "Verdict", "WrongAnswer", "call", "check", "close_number", "close_to_reference", "coursework", "exercise", "exercises",
+    "mean_close", "seeded", "tasks", "true_for_all", "variance_close",
 ]

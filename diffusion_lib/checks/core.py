@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-import importlib
+import importlib.util
 import pkgutil
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +48,7 @@ class Verdict:
     remark: str
 
     def __repr__(self) -> str:
-        if self.correct:
-            return f"Exercise {self.number}: correct. {self.remark}".rstrip()
-        return f"Exercise {self.number}: open. {self.remark}".rstrip()
+        return f"{_name(self.number)}: {'correct' if self.correct else 'open'}. {self.remark}".rstrip()
 
 
 _REGISTRY: dict[str, Exercise] = {}
@@ -71,6 +70,15 @@ def exercise(number: str, title: str, *, read: str, solution: Any, wrong: tuple[
     return register
 
 
+def coursework(number: str, title: str, *, read: str) -> Callable:
+    """Register the decorated function as the judge of coursework task ``number`` ("cw2.1"): called as ``judge(*answer, seed=...)``.
+
+    Everything that the judge draws comes from ``seed``: the student's check and the hidden test use different ones. Its solution stands in the
+    assignment's master alone. Errors: ValueError if the number is taken by another judge.
+    """
+    return exercise(number, title, read=read, solution=None)
+
+
 def exercises(chapter: int | None = None) -> dict[str, Exercise]:
     """All exercises by number, or those of one chapter (the files ``checks/chapter_NN.py`` are imported as needed)."""
     from diffusion_lib import checks
@@ -78,19 +86,39 @@ def exercises(chapter: int | None = None) -> dict[str, Exercise]:
     for module in pkgutil.iter_modules(checks.__path__):
         if module.name.startswith("chapter_") and (chapter is None or int(module.name[8:]) == chapter):
             importlib.import_module(f"{checks.__name__}.{module.name}")
-    return {key: entry for key, entry in sorted(_REGISTRY.items()) if chapter is None or key.split(".")[0] == str(chapter)}
+    return {key: entry for key, entry in sorted(_REGISTRY.items())
+            if (chapter is None and not key.startswith("cw")) or key.split(".")[0] == str(chapter)}
 
 
-def check(number: str, *answer: Any) -> Verdict:
+def tasks(chapter: int) -> dict[str, Exercise]:
+    """The coursework tasks of a chapter by number (``checks/coursework_NN.py`` is imported as needed; empty if there is none)."""
+    name = f"diffusion_lib.checks.coursework_{chapter:02d}"
+    if importlib.util.find_spec(name) is not None:
+        importlib.import_module(name)
+    return {key: entry for key, entry in sorted(_REGISTRY.items()) if key.split(".")[0] == f"cw{chapter}"}
+
+
+def check(number: str, *answer: Any, seed: int | None = None) -> Verdict:
     """Judge an answer.
 
-    number: the exercise, e.g. "2.7c"
+    number: the exercise, e.g. "2.7c", or the coursework task, e.g. "cw2.1"
     answer: what the exercise asks for: a function, a number, a tensor (or several)
+    seed: of a coursework task alone; None is the student's own check (seed 0). With a seed an open answer counts as wrong: so the grader calls it.
     Returns a `Verdict` that prints as one line: correct, or still open.
     Errors: WrongAnswer (an AssertionError) that says what is wrong and where to read; ValueError for an unknown number.
     """
+    verdict = _judge(number, answer, seed)
+    if seed is not None and not verdict.correct:
+        raise WrongAnswer(f"{verdict!r}")
+    return verdict
+
+
+def _judge(number: str, answer: tuple[Any, ...], seed: int | None) -> Verdict:
     chapter = str(number).split(".")[0]
-    known = exercises(int(chapter)) if chapter.isdigit() else {}
+    is_task = re.fullmatch(r"cw\d+", chapter) is not None
+    known = tasks(int(chapter[2:])) if is_task else exercises(int(chapter)) if chapter.isdigit() else {}
+    if seed is not None and not is_task:
+        raise ValueError(f"seed={seed!r} was given for exercise {number!r}; expected none: only coursework tasks ('cw2.1') take a seed, leave it out.")
     if number not in known:
         near = difflib.get_close_matches(str(number), known or exercises(), n=1, cutoff=0.3)
         hint = f"did you mean {near[0]!r}?" if near else "see the exercise's heading."
@@ -100,7 +128,7 @@ def check(number: str, *answer: Any) -> Verdict:
         return Verdict(number, False, f"{entry.title}: write your answer and run the cell again.")
     message = None
     try:
-        remark = entry.judge(*answer)
+        remark = entry.judge(*answer, **({"seed": seed or 0} if is_task else {}))
     except OpenAnswer:
         return Verdict(number, False, f"{entry.title}: write your answer and run the cell again.")
     except AssertionError as problem:
@@ -110,8 +138,12 @@ def check(number: str, *answer: Any) -> Verdict:
     except Exception as problem:  # the reader's own code fell over: say so plainly
         message = f"Your code raised {type(problem).__name__}: {str(problem).rstrip('.')}."
     if message is not None:
-        raise WrongAnswer(f"Exercise {number}: not yet. {message} Read {entry.read}.")
+        raise WrongAnswer(f"{_name(number)}: not yet. {message} Read {entry.read}.")
     return Verdict(number, True, remark or "")
+
+
+def _name(number: str) -> str:
+    return f"{'Task' if number.startswith('cw') else 'Exercise'} {number}"
 
 
 def is_open(answer: Any) -> bool:

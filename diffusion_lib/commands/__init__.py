@@ -1,4 +1,5 @@
-"""The command line: train on digits or on your own pictures, sample a grid, measure it, and see what is installed."""
+"""The command line: train on digits or on your own pictures, sample a grid, measure it, see what is installed,
+grade coursework."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from diffusion_lib.commands import evaluate, info, sample, train, train_latent
+from diffusion_lib.commands import evaluate, grade, info, sample, train, train_latent
 
 EXPECTED = (ValueError, TypeError, OSError, ImportError, FloatingPointError, RuntimeError)
 
@@ -23,8 +24,8 @@ class Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """The commands and their options."""
     top = Parser(prog="python -m diffusion_lib", description=__doc__)
-    commands = top.add_subparsers(dest="command", required=True, metavar="train | train-latent | sample | evaluate | info", parser_class=Parser)
-    for module in (train, train_latent, sample, evaluate, info):
+    commands = top.add_subparsers(dest="command", required=True, metavar="train | train-latent | sample | evaluate | info | grade", parser_class=Parser)
+    for module in (train, train_latent, sample, evaluate, info, grade):
         name = module.__name__.rsplit(".", 1)[1].replace("_", "-")
         one = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__,
                                   formatter_class=argparse.RawDescriptionHelpFormatter)
