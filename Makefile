@@ -75,7 +75,7 @@ coursework: $(STAMP) ## write the students' and the instructor's notebooks to co
 coursework-check: $(STAMP) ## put every right and wrong answer of the assignments through the grader (ARGS="--task NAME --verbose")
 	@$(ONE_THREAD) $(BIN)/python -m diffusion_lib.grading.authoring $(or $(MASTER),$(wildcard coursework/[0-9][0-9]_*.md)) $(ARGS)
 
-grade: $(STAMP) ## grade a class: make grade SUBMISSIONS=folder [OUT=grades.csv] (ARGS="--time 300 --fresh")
+grade: $(STAMP) ## grade a class: make grade SUBMISSIONS=folder [OUT=grades.csv FEEDBACK=feedback JOBS=2] (ARGS="--time 300 --fresh")
 	@if [ -z "$(SUBMISSIONS)" ]; then echo "say which: make grade SUBMISSIONS=folder (one folder for each student in it)"; exit 1; fi
 	@$(BIN)/python -m diffusion_lib grade "$(SUBMISSIONS)" --out "$(or $(OUT),grades.csv)" --feedback "$(or $(FEEDBACK),feedback)" --jobs $(JOBS) $(ARGS)
 

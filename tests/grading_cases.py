@@ -53,6 +53,8 @@ assert torch.allclose({name}(hidden_cases), {factor} * hidden_cases), "{name} is
 ```
 """
 MANUAL = """
+## Task 4. What you conclude
+
 +++ {"nbgrader": {"grade": true, "grade_id": "conclude", "locked": false, "points": 4, "schema_version": 3, "solution": true, "task": false}}
 
 ### BEGIN SOLUTION

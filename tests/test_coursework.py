@@ -14,6 +14,7 @@ import nbformat  # noqa: E402
 from grading_cases import make_master  # noqa: E402
 
 from diffusion_lib.grading import authoring, masters, release  # noqa: E402
+from diffusion_lib.grading.checker import reset  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 PATHS = masters.masters(ROOT / "coursework")
@@ -30,6 +31,7 @@ def master(request, tmp_path):
 def test_right_answers_pass_and_wrong_ones_fail(path):
     """By the checker that grades, through the gate, on visible and hidden seeds; and the rules on points, seeds and line lengths."""
     assert authoring.verify(path) == []
+    reset()
 
 
 def everything(value) -> list[str]:
@@ -93,6 +95,7 @@ def test_students_version_runs_from_top_to_bottom(master):
         if cell.cell_type == "code" and (master.slug != SMALL or not cell.metadata.nbgrader["grade"]):
             problem = authoring.execute(cell.source, names)
             assert problem is None, (cell.id, problem)
+    reset()
 
 
 @pytest.mark.parametrize(("old", "new", "piece"), [
@@ -116,3 +119,21 @@ def test_command_writes_both(tmp_path):
     make_master(tmp_path)
     subprocess.run([sys.executable, "-m", "diffusion_lib.grading.release", "--masters", str(tmp_path)], check=True, cwd=ROOT, capture_output=True)
     assert (tmp_path / "_out" / "students" / SMALL / f"{SMALL}.ipynb").exists() and (tmp_path / "_out" / "instructor" / f"{SMALL}.ipynb").exists()
+
+
+def test_an_address_that_gives_no_link_is_refused(tmp_path):
+    make_master(tmp_path)
+    call = [sys.executable, "-m", "diffusion_lib.grading.release", "--masters", str(tmp_path), "--address"]
+    bad = subprocess.run([*call, "https://github.com/someone/course"], cwd=ROOT, capture_output=True, text=True)
+    assert bad.returncode == 2 and "expected OWNER/REPO/blob/BRANCH/FOLDER" in bad.stderr and not (tmp_path / "_out").exists()
+    good = subprocess.run([*call, "someone/course/blob/main/week2"], check=True, cwd=ROOT, capture_output=True, text=True)
+    assert f"week2/{SMALL}.ipynb, not in a folder each" in good.stdout
+
+
+def test_an_open_task_and_a_wrong_one_are_one_line_each():
+    from diffusion_lib.checks.core import WrongAnswer, check
+
+    assert repr(check("cw2.1")) == "Task cw2.1: open. Many steps at once: write your answer and run the cell again."
+    with pytest.raises(WrongAnswer, match="no answer") as problem:
+        check("cw2.1", None, seed=3)
+    assert "run the cell again" not in str(problem.value) and problem.value._render_traceback_() == [str(problem.value)]

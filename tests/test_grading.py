@@ -17,8 +17,8 @@ pytest.importorskip("nbgrader", reason="grading needs the extra `teach`")
 import nbformat  # noqa: E402
 from grading_cases import RIGHT, answered, hand_in, make_master  # noqa: E402
 
+from diffusion_lib.grading import feedback, marking, masters, submissions  # noqa: E402
 from diffusion_lib.grading import grade as grading  # noqa: E402
-from diffusion_lib.grading import submissions  # noqa: E402
 from diffusion_lib.grading.sandbox import GIB, Limits  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -128,6 +128,41 @@ def test_pages_show_points_and_no_hidden_test(school):
     assert run.out.with_suffix(".png").stat().st_size > 5000
 
 
+def test_what_waits_for_a_mark_is_no_zero(school):
+    """Neither on the page, nor in a total, nor in the picture; and the tasks have the names that students know."""
+    run, _, lines, _ = school
+    page = (run.feedback / "anna.html").read_text(encoding="utf-8")
+    assert "18 of 18 by machine; 4 by hand, not yet marked." in page and "Not yet marked, of 4.0" in page and "Test cell" not in page
+    assert "Task 4, by hand (conclude)" in page and "Score: -1" not in page and rows(run.out)["anna", "conclude"]["number"] == "Task 4, by hand"
+    assert "18 of 18 by machine; 0 of 4 by hand; 18 of 22 points in all." in (run.feedback / "ben.html").read_text(encoding="utf-8")
+    with open(run.totals, newline="", encoding="utf-8") as file:
+        table = {line["student"]: line for line in csv.DictReader(file)}
+    assert [table["anna"][key] for key in ("points", "max", "machine", "hand", "not_yet_marked")] == ["18", "22", "18", "0", "4"]
+    assert feedback.shares([line for line in lines if line["task"]])["conclude"] is None
+    assert "conclude" not in feedback.title([line for line in lines if line["task"]])
+
+
+def test_nbgrader_finds_its_tools_where_the_environment_is_not_activated(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    submissions.gradebook(make_master(tmp_path), tmp_path / "book.db")
+    assert (tmp_path / "book.db").stat().st_size > 0
+
+
+def test_tasks_have_the_numbers_of_their_checks():
+    tasks = {task.name: task.label for task in masters.read(masters.COURSEWORK / "05_sde.md").tasks}
+    assert tasks["proportion"] == "Task 1a, 1b, 1c" and tasks["positive"] == "Task 2" and tasks["strength-why"] == "Task 4, by hand"
+
+
+def test_reasons_stand_on_lines_of_their_own():
+    task = masters.Task("double", 5, tests=["double-test", "double-test-2"])
+    master = masters.Master("99_small", nbformat.v4.new_notebook(), [task], Path())
+    row = marking.rows(master, {}, {"double-test": "First.", "double-test-2": "Second."}, {})[0]
+    assert row["reason"] == "First.\nSecond."
+    lines = grading._lines([submissions.Found("anna", "99_small", Path("99_small.ipynb"))],
+                           {submissions.Found("anna", "99_small", Path("99_small.ipynb")): {"rows": [row], "held": {}}}, {}, {"99_small": master})
+    assert lines[0]["reason"] == "First. // Second." and "First.<br>Second." in feedback.table(lines, "")
+
+
 def test_a_second_run_grades_nothing_and_says_the_same(school, monkeypatch):
     run = school[0]
     before, page = run.out.read_bytes(), (run.feedback / "anna.html").stat().st_mtime_ns
@@ -138,6 +173,7 @@ def test_a_second_run_grades_nothing_and_says_the_same(school, monkeypatch):
 
 def test_points_by_hand_are_kept_and_used(school):
     run = school[0]
+    assert run.by_hand.name == "grades.manual.csv"                            # named after --out: two classes in one folder do not share it
     text = run.by_hand.read_text(encoding="utf-8")
     assert "anna,99_small,conclude,," in text
     run.by_hand.write_text(text.replace("anna,99_small,conclude,,", "anna,99_small,conclude,3.5,well argued"), encoding="utf-8")
@@ -148,11 +184,19 @@ def test_points_by_hand_are_kept_and_used(school):
             assert line["points"] == "3.5" and "well argued" in line["reason"]
             assert "3.5" in run.by_hand.read_text(encoding="utf-8")
         assert "well argued" in (run.feedback / "anna.html").read_text(encoding="utf-8")
+        page = (run.feedback / "anna.html").read_text(encoding="utf-8")
+        assert "18 of 18 by machine; 3.5 of 4 by hand; 21.5 of 22 points in all." in page
+        run.by_hand.write_text(f"{text}zoe,99_small,conclude,1,\nstub,99_small,double,2,close\n", encoding="utf-8")
+        said: list[str] = []
+        grading.grade(run, said.append)
+        assert any("no student 'zoe'" in line for line in said)
+        assert rows(run.out)["stub", "double"]["reason"] == "Changed by hand. close"
         run.by_hand.write_text(text.replace("anna,99_small,conclude,,", "anna,99_small,conclude,40,"), encoding="utf-8")
         with pytest.raises(ValueError, match="line 2.*from 0 to 4"):
             grading.grade(run, lambda _: None)
     finally:
         run.by_hand.write_text(text, encoding="utf-8")
+        grading.grade(run, lambda _: None)
 
 
 def test_killed_half_way_it_goes_on_and_gives_the_same_points(school, tmp_path):

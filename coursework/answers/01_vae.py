@@ -118,6 +118,12 @@ def pathwise(f, rate, n, generator):
     f(z).sum().backward()
     return -z.grad * z.detach()
 '''),
+        ("a difference with one step for every draw", '''
+def pathwise(f, rate, n, generator):
+    z = -torch.log1p(-torch.rand(n, generator=generator, dtype=torch.float64)) / rate
+    h = 1e-6 * z.clamp(min=1e-3)
+    return -z * (f(z + h) - f(z - h)) / (2 * h)
+'''),
     ],
     "baseline": [
         ("moments summed", '''
@@ -141,6 +147,14 @@ def baseline(rate):
     variance = lambda b: 14 / r**2 - 6 * b / r + b**2 - 1 / r**2
     best = 3 / r
     return variance(torch.zeros_like(r)), best, variance(best)
+'''),
+        ("a list", '''
+def baseline(rate):
+    return [13 / rate**2, 3 / rate, 4 / rate**2]
+'''),
+        ("one tensor of three, float32", '''
+def baseline(rate):
+    return torch.tensor([13 / rate**2, 3 / rate, 4 / rate**2])
 '''),
     ],
     "chi-sq": [
@@ -259,6 +273,12 @@ alive_camera = (torch.linalg.eigvalsh(S - 4 * torch.diag(noise_camera)) > 0).sum
 alive_flat = 3
 told_camera = 2.873
 '''),
+        ("tensors without an axis", '''
+levels = torch.linalg.eigvalsh(S / noise_camera.sqrt()[:, None] / noise_camera.sqrt()).flip(0)[:8]
+alive_camera = (levels > 4).sum()
+alive_flat = (torch.linalg.eigvalsh(S) > 4 * noise_flat[0]).sum()
+told_camera = 0.5 * (levels / 4).log().clamp(min=0).sum()
+'''),
     ],
 }
 
@@ -306,6 +326,16 @@ def log_weight(x, z, gain, rate):
     post = (x + 1) * math.log(1 + gain) + x * z.log() - (1 + gain) * z - torch.lgamma(x + 1)
     return post - rate.log() + rate * z
 ''', "p(x)"),
+        ("the weights and not their logarithm", '''
+def log_weight(x, z, gain, rate):
+    x, rate = x[:, None], rate[:, None]
+    return (x * (gain * z).log() - gain * z - torch.lgamma(x + 1) - z - rate.log() + rate * z).exp()
+''', "log w is asked"),
+        ("the weights, float32", '''
+def log_weight(x, z, gain, rate):
+    x, rate = x[:, None], rate[:, None]
+    return (x * (gain * z).log() - gain * z - torch.lgamma(x + 1) - z - rate.log() + rate * z).float().exp()
+''', "log w is asked"),
     ],
     "bound": [
         ("log of the mean for the mean of the log", '''
@@ -348,6 +378,11 @@ def bound(x, gain, rate, beta):
     rebuild = x * (math.log(gain / rate) - EULER) - gain / rate - math.lgamma(x + 1)
     return rebuild - beta * math.log(rate) - 1 / rate + 1
 ''', "expected"),
+        ("E log z of the prior", '''
+def bound(x, gain, rate, beta):
+    rebuild = x * (math.log(gain) - EULER) - gain / rate - math.lgamma(x + 1)
+    return rebuild - beta * (math.log(rate) + 1 / rate - 1)
+''', "-gamma for q as well"),
     ],
     "best-rate": [
         ("one over the posterior's mean, whatever beta", '''
@@ -424,6 +459,33 @@ def pathwise(f, rate, n, generator):
     slope, = torch.autograd.grad(f(z).sum(), z)
     return -(z * slope).detach()
 ''', "equal generators"),
+        ("a Gaussian of the right mean and variance, scaled by the rate", '''
+def pathwise(f, rate, n, generator):
+    z = ((1 + torch.randn(n, generator=generator, dtype=torch.float64)) / rate).requires_grad_()
+    slope, = torch.autograd.grad(f(z).sum(), z)
+    return -(z * slope).detach()
+''', "z < 0"),
+        ("a uniform of the right mean and variance", '''
+def pathwise(f, rate, n, generator):
+    u = torch.rand(n, generator=generator, dtype=torch.float64)
+    z = ((1 + 3**0.5 * (2 * u - 1)) / rate).requires_grad_()
+    slope, = torch.autograd.grad(f(z).sum(), z)
+    return -(z * slope).detach()
+''', "z < 0"),
+        ("a log-normal of the right mean and variance, positive", '''
+def pathwise(f, rate, n, generator):
+    s = math.log(2) ** 0.5
+    eps = torch.randn(n, generator=generator, dtype=torch.float64)
+    z = ((s * eps - s**2 / 2).exp() / rate).requires_grad_()
+    slope, = torch.autograd.grad(f(z).sum(), z)
+    return -(z * slope).detach()
+''', "exp(-z)"),
+        ("no noise at all", '''
+def pathwise(f, rate, n, generator):
+    z = torch.full((n,), 1 / rate, dtype=torch.float64).requires_grad_()
+    slope, = torch.autograd.grad(f(z).sum(), z)
+    return -(z * slope).detach()
+''', "where is the noise"),
     ],
     "baseline": [
         ("the mean of f, as in the chapter", '''
@@ -480,7 +542,7 @@ def chi_sq(x, gain, rate):
     if rate > 1 + gain:
         return math.inf
     return math.comb(2 * x, x) * (1 + gain) ** (2 * x + 2) / (rate * c ** (2 * x + 1)) - 1
-''', "chi_sq"),
+''', "is infinite; expected"),
         ("x! once and not squared", '''
 def chi_sq(x, gain, rate):
     c = 2 * (1 + gain) - rate
@@ -506,6 +568,13 @@ def chi_sq(x, gain, rate):
     post = (x + 1) * math.log(1 + gain) + x * grid - (1 + gain) * z - math.lgamma(x + 1)
     return float(((2 * (math.log(rate) - rate * z) - post).exp() * z * step).sum()) - 1
 ''', "chi"),
+        ("the border divides by zero", '''
+def chi_sq(x, gain, rate):
+    c = 2 * (1 + gain) - rate
+    if c < 0:
+        return math.inf
+    return math.comb(2 * x, x) * (1 + gain) ** (2 * x + 2) / (rate * c ** (2 * x + 1)) - 1
+''', "exactly chi_sq raised ZeroDivisionError"),
     ],
     "many-draws": [
         ("a little wider, as the chapter advises", '''
@@ -544,7 +613,13 @@ def best_decoder(S, noise, beta, latents):
 def best_decoder(S, noise, beta, latents):
     values, vectors = torch.linalg.eigh(S / noise.sqrt()[:, None] / noise.sqrt())
     return vectors.flip(1)[:, :latents] * (values.flip(0)[:latents] - beta).clamp(min=0).sqrt()
-''', "falls short"),
+''', "scale W back"),
+        ("the columns of zeros are dropped", '''
+def best_decoder(S, noise, beta, latents):
+    values, vectors = torch.linalg.eigh(S / noise.sqrt()[:, None] / noise.sqrt())
+    W = vectors.flip(1)[:, :latents] * (values.flip(0)[:latents] - beta).clamp(min=0).sqrt()
+    return (noise.sqrt()[:, None] * W)[:, values.flip(0)[:latents] > beta]
+''', "keeps a column of zeros"),
         ("no beta", '''
 def best_decoder(S, noise, beta, latents):
     values, vectors = torch.linalg.eigh(S / noise.sqrt()[:, None] / noise.sqrt())
@@ -617,6 +692,14 @@ values = torch.linalg.eigvalsh(S / noise_camera.sqrt()[:, None] / noise_camera.s
 alive_camera, alive_flat = int((values > 4).sum()), 3
 told_camera = float(0.5 * (values / 4).log2().clamp(min=0).sum())
 ''', "told_camera"),
+        ("beta times the price", '''
+values = torch.linalg.eigvalsh(S / noise_camera.sqrt()[:, None] / noise_camera.sqrt()).flip(0)[:8]
+alive_camera, alive_flat = int((values > 4).sum()), 3
+told_camera = float(2 * (values / 4).log().clamp(min=0).sum())
+''', "beta times the price"),
+        ("no numbers", '''
+alive_camera, alive_flat, told_camera = "6", [3], 2.873
+''', "whole number"),
     ],
 }
 

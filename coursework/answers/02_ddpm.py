@@ -139,37 +139,42 @@ def best_variance(a, b, s, r):
 '''),
     ],
     "start": [
-        ("the marginal of the library", '''
-def matched_start(mixture, schedule):
-    end = mixture.marginal(schedule, 1.0)
-    return end.mean()[0], end.covariance()[0, 0].sqrt()
+        ("tensors, and the law of total variance", '''
+def matched_start(weights, means, variances, schedule):
+    w, m, c = (torch.tensor(part, **f64) for part in (weights, means, variances))
+    alpha = (1 - schedule.betas).prod().sqrt()
+    mean = w @ m
+    return (alpha * mean).item(), (alpha**2 * (w @ c + w @ (m - mean) ** 2) + 1 - alpha**2).sqrt().item()
 
 
-shares = {"standard": share_right(0, 1, seed=3), "matched": share_right(*matched_start(mixture, short), seed=4)}
+shares = {"standard": share_right(0, 1, seed=3), "matched": share_right(*matched_start([0.7, 0.3], [-1.0, 6.0], [0.04, 0.04], short), seed=4)}
 '''),
-        ("moments of the components", '''
-def matched_start(mixture, schedule):
-    w, m, c = mixture.weights, mixture.means[:, 0], mixture.covariances
-    mean = float((w * m).sum())
-    variance = float((w * (c + m**2)).sum()) - mean**2
-    bar = float(schedule.alphas_bar[-1])
-    return bar**0.5 * mean, (bar * variance + 1 - bar) ** 0.5
+        ("component by component, at T", '''
+def matched_start(weights, means, variances, schedule):
+    end = torch.tensor(1.0, **f64)
+    alpha, sigma = float(schedule.alpha(end)), float(schedule.sigma(end))
+    mean = square = 0.0
+    for w, m, c in zip(weights, means, variances):
+        mean += w * alpha * m
+        square += w * (alpha**2 * c + sigma**2 + (alpha * m) ** 2)
+    return mean, math.sqrt(square - mean**2)
 
 
-shares = dict(standard=share_right(0.0, 1.0, n=4000, seed=1))
-shares["matched"] = share_right(*matched_start(mixture, short), n=4000, seed=2)
+shares = dict(standard=share_right(0.0, 1.0, seed=1))
+shares["matched"] = share_right(*matched_start([0.7, 0.3], [-1.0, 6.0], [0.04, 0.04], short), seed=2)
 '''),
-        ("an integral over x_0 by a grid", '''
-def matched_start(mixture, schedule):
-    line = torch.linspace(-15, 15, 60_001, dtype=torch.float64)
-    p = mixture.log_prob(line[:, None]).softmax(0)
-    mean = (p * line).sum()
-    spread = (p * (line - mean) ** 2).sum()
-    alpha = torch.sqrt(torch.prod(1 - schedule.betas))
-    return [(alpha * mean).item(), math.sqrt(alpha**2 * spread + 1 - alpha**2)]
+        ("numpy, and a walk through the chain's own steps", '''
+def matched_start(weights, means, variances, schedule):
+    import numpy as np
+    w, m, c = np.array(weights), np.array(means), np.array(variances)
+    mean = (w * m).sum()
+    var = (w * (c + m**2)).sum() - mean**2
+    for beta in schedule.betas.tolist():
+        mean, var = (1 - beta) ** 0.5 * mean, (1 - beta) * var + beta
+    return [mean, var**0.5]
 
 
-shares = {"standard": share_right(0.0, 1.0, seed=8), "matched": share_right(*matched_start(mixture, short), seed=9), "n": 20_000}
+shares = {"standard": share_right(0.0, 1.0, seed=8), "matched": share_right(*matched_start([0.7, 0.3], [-1.0, 6.0], [0.04, 0.04], short), seed=9), "n": 100_000}
 '''),
     ],
 }
@@ -181,6 +186,11 @@ def marginal(a, b):
     alpha = torch.cat([a.new_ones(1), a.cumprod(0)])
     return alpha, (1 - alpha**2).abs().sqrt()
 ''', "preserves variance"),
+        ("the same, with the root of a negative number", '''
+def marginal(a, b):
+    alpha = torch.cat([a.new_ones(1), (1.3 * a).cumprod(0)])
+    return alpha, (1 - alpha**2).sqrt()
+''', "1 - alpha_k^2 is not sigma_k^2"),
         ("the variance instead of the standard deviation", '''
 def marginal(a, b):
     alpha = torch.cat([a.new_ones(1), a.cumprod(0)])
@@ -266,11 +276,36 @@ def excess(a, b, s, r, v):
 def excess(a, b, s, r, v):
     alpha, sigma = marginal(a, b)
     c_x0, c_xk, small = posterior(a, b)
-    small = torch.cat([b[:1] ** 2 * 1e-3, small[1:]])
     now = alpha[1:] ** 2 * s**2 + sigma[1:] ** 2
     left = s**2 * sigma[1:] ** 2 / now
     return ((v / small).log() - 1 + (small + c_x0**2 * left) / v).sum() / 2
-''', "expected"),
+''', "divide by the variance given x_0"),
+        ("knows x_0, from k = 2 on", '''
+def excess(a, b, s, r, v):
+    alpha, sigma = marginal(a, b)
+    c_x0, c_xk, small = posterior(a, b)
+    believed = alpha[1:] ** 2 * r**2 + sigma[1:] ** 2
+    share = alpha[1:] * r**2 / believed  # x0_hat = share x_k
+    error = c_x0**2 * ((1 - share * alpha[1:]) ** 2 * s**2 + share**2 * sigma[1:] ** 2)
+    terms = (v / small).log() - 1 + (small + error) / v
+    return terms[1:].sum() / 2
+''', "does not know x_0"),
+        ("k = 1 is left out", '''
+def excess(a, b, s, r, v):
+    alpha, sigma = marginal(a, b)
+    true, believed = alpha**2 * s**2 + sigma**2, alpha**2 * r**2 + sigma**2
+    exact = b**2 * true[:-1] / true[1:]
+    error = a * (true[:-1] / true[1:] - believed[:-1] / believed[1:])
+    return ((v / exact).log() - 1 + (exact + error**2 * true[1:]) / v)[1:].sum() / 2
+''', "left out"),
+        ("bits", '''
+def excess(a, b, s, r, v):
+    alpha, sigma = marginal(a, b)
+    true, believed = alpha**2 * s**2 + sigma**2, alpha**2 * r**2 + sigma**2
+    exact = b**2 * true[:-1] / true[1:]
+    error = a * (true[:-1] / true[1:] - believed[:-1] / believed[1:])
+    return ((v / exact).log() - 1 + (exact + error**2 * true[1:]) / v).sum() / 2 / math.log(2)
+''', "bits"),
         ("the mean over k", '''
 def excess(a, b, s, r, v):
     alpha, sigma = marginal(a, b)
@@ -294,7 +329,7 @@ def excess(a, b, s, r, v):
     exact = b**2 * true[:-1] / true[1:]
     error = a * (true[:-1] / true[1:] - believed[:-1] / believed[1:])
     return ((exact / v).log() - 1 + (v + error**2 * true[1:]) / exact).sum() / 2
-''', "expected"),
+''', "other way round"),
         ("r for s", '''
 def excess(a, b, s, r, v):
     alpha, sigma = marginal(a, b)
@@ -327,7 +362,7 @@ def best_variance(a, b, s, r):
         ("b^2, the upper choice", '''
 def best_variance(a, b, s, r):
     return b**2
-''', "lowers the excess"),
+''', "the variance of the step forward"),
         ("the posterior's variance, the lower choice", '''
 def best_variance(a, b, s, r):
     return posterior(a, b)[2]
@@ -338,7 +373,7 @@ def best_variance(a, b, s, r):
     true, believed = alpha**2 * s**2 + sigma**2, alpha**2 * r**2 + sigma**2
     error = a * (true[:-1] / true[1:] - believed[:-1] / believed[1:])
     return (b**2 * true[:-1] / true[1:] + error**2 * true[1:]).sqrt()
-''', "smaller"),
+''', "The variance is asked"),
         ("the error of the mean at x_k = 1", '''
 def best_variance(a, b, s, r):
     alpha, sigma = marginal(a, b)
@@ -349,50 +384,84 @@ def best_variance(a, b, s, r):
     ],
     "start": [
         ("the variance for the standard deviation", '''
-def matched_start(mixture, schedule):
-    end = mixture.marginal(schedule, 1.0)
-    return end.mean()[0], end.covariance()[0, 0]
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar**0.5 * mean, bar * var + 1 - bar
 
 
-shares = {"standard": share_right(0, 1), "matched": share_right(*matched_start(mixture, short))}
+shares = {"standard": 0.155, "matched": 0.3}
 ''', "return the standard deviation"),
         ("the noise alone", '''
-def matched_start(mixture, schedule):
-    bar = schedule.alphas_bar[-1]
-    return bar.sqrt() * mixture.mean()[0], (1 - bar).sqrt()
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar**0.5 * mean, (1 - bar) ** 0.5
 
 
-shares = {"standard": share_right(0, 1), "matched": share_right(*matched_start(mixture, short))}
+shares = {"standard": 0.155, "matched": 0.3}
 ''', "noise alone"),
         ("alpha-bar for alpha", '''
-def matched_start(mixture, schedule):
-    bar = schedule.alphas_bar[-1]
-    return bar * mixture.mean()[0], (bar**2 * mixture.covariance()[0, 0] + 1 - bar).sqrt()
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar * mean, (bar**2 * var + 1 - bar) ** 0.5
 
 
-shares = {"standard": share_right(0, 1), "matched": share_right(*matched_start(mixture, short))}
+shares = {"standard": 0.155, "matched": 0.3}
 ''', "mean of the start"),
         ("the moments of the data", '''
-def matched_start(mixture, schedule):
-    return mixture.mean()[0], mixture.covariance()[0, 0].sqrt()
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return mean, var**0.5
 
 
-shares = {"standard": share_right(0, 1), "matched": share_right(*matched_start(mixture, short))}
+shares = {"standard": 0.155, "matched": 0.3}
 ''', "the mean of x_T"),
-        ("the standard start under another name, and guessed shares", '''
-def matched_start(mixture, schedule):
-    return 0.0, 1.0
+        ("the right start, and typed shares", '''
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar**0.5 * mean, (bar * var + 1 - bar) ** 0.5
 
 
-shares = {"standard": 0.2, "matched": 0.3}
-''', "From the standard start"),
-        ("a hundred samples, and the share of the left mode", '''
-def matched_start(mixture, schedule):
-    end = mixture.marginal(schedule, 1.0)
-    return end.mean()[0] + 0.1, end.covariance()[0, 0].sqrt()
+shares = {"standard": 0.155, "matched": 0.3}
+''', "do not give that"),
+        ("the right start, and one of two shares", '''
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar**0.5 * mean, (bar * var + 1 - bar) ** 0.5
 
 
-shares = {"standard": 1 - share_right(0, 1, n=100), "matched": 1 - share_right(0.1, 1.0, n=100)}
-''', "at least 4000 samples"),
+shares = {"standard": share_right(0, 1, n=2_000), "matched": None}
+''', "shares['matched'] is still None"),
+        ("the right start, and the share of the left mode", '''
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar**0.5 * mean, (bar * var + 1 - bar) ** 0.5
+
+
+shares = {"standard": 1 - 0.029, "matched": 1 - 0.327}
+''', "left-hand mode"),
+        ("the right start, and the share of the data", '''
+def matched_start(weights, means, variances, schedule):
+    mean = sum(w * m for w, m in zip(weights, means))
+    var = sum(w * (c + m**2) for w, m, c in zip(weights, means, variances)) - mean**2
+    bar = float(schedule.alphas_bar[-1])
+    return bar**0.5 * mean, (bar * var + 1 - bar) ** 0.5
+
+
+shares = {"standard": 0.029, "matched": 0.3}
+''', "share in the data"),
     ],
 }

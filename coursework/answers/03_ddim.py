@@ -333,6 +333,14 @@ def bridge_step(x_t, x0, y, t, s, tau, eta, z):
     eps_t = (x_t - (1 - t) * x0 - t * y) / torch.tensor(sigma(t), dtype=x_t.dtype)
     return (1 - s) * x0 + s * y + math.sqrt(sigma(s) ** 2 - c**2) * eps_t + c * z
 ''', "NaN"),
+        ("a division of floats by zero at t = 1", '''
+def bridge_step(x_t, x0, y, t, s, tau, eta, z):
+    sigma = lambda u: tau * math.sqrt(u * (1 - u))
+    ratio = (sigma(s) / (1 - s)) * (1 - t) / sigma(t)
+    c = eta * sigma(s) * math.sqrt(1 - ratio**2)
+    eps_t = (x_t - (1 - t) * x0 - t * y) / sigma(t)
+    return (1 - s) * x0 + s * y + math.sqrt(max(0.0, sigma(s) ** 2 - c**2)) * eps_t + c * z
+''', "divides by zero (t = 1)"),
         ("no noise at t = 1 for eta = 0", '''
 def bridge_step(x_t, x0, y, t, s, tau, eta, z):
     sigma = lambda u: tau * math.sqrt(u * (1 - u))
@@ -417,13 +425,19 @@ def guess(mixture, x_t, y, t, tau, spread):
     precision = 1 / sigma**2 + 1 / spread**2
     return denoise(mixture, ((x_t - t * y) / (1 - t) / sigma**2 + y / spread**2) / precision, precision**-0.5)
 ''', "Bayes"),
+        ("a division by zero at t = 1", '''
+def guess(mixture, x_t, y, t, tau, spread):
+    rho_sq = tau**2 * t / (1 - t)
+    precision = 1 / rho_sq + 1 / spread**2
+    return denoise(mixture, ((x_t - t * y) / (1 - t) / rho_sq + y / spread**2) / precision, precision**-0.5)
+''', "divides by zero (t = 1)"),
         ("infinite at t = 1", '''
 def guess(mixture, x_t, y, t, tau, spread):
     t = torch.tensor(t, dtype=torch.float64)
     rho_sq = tau**2 * t / (1 - t)
     precision = 1 / rho_sq + 1 / spread**2
     return denoise(mixture, ((x_t - t * y) / (1 - t) / rho_sq + y / spread**2) / precision, float(precision**-0.5))
-''', "NaN"),
+''', "nan at t = 1"),
         ("y alone", '''
 def guess(mixture, x_t, y, t, tau, spread):
     return denoise(mixture, y, spread)
@@ -463,7 +477,7 @@ def walk(mixture, y, times, tau, spread, eta, generator):
         z = torch.randn(1, y.shape[1], generator=generator, dtype=y.dtype).expand_as(y)
         x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta, z)
     return x
-''', "your samples"),
+''', "same noise"),
         ("the grid is walked to its last but one time", '''
 def walk(mixture, y, times, tau, spread, eta, generator):
     x, grid = y, times.tolist()
@@ -479,7 +493,7 @@ def walk(mixture, y, times, tau, spread, eta, generator):
         z = torch.randn(y.shape, generator=generator, dtype=y.dtype)
         x = bridge_step(x, guess(mixture, x, y, max(s, 1e-6), tau, spread), y, t, s, tau, eta, z)
     return x
-''', "five steps"),
+''', "uneven steps"),
         ("no noise at eta = 0, not even at the start", '''
 def walk(mixture, y, times, tau, spread, eta, generator):
     x, grid = y, times.tolist()
@@ -487,7 +501,56 @@ def walk(mixture, y, times, tau, spread, eta, generator):
         z = torch.randn(y.shape, generator=generator, dtype=y.dtype) if eta > 0 else torch.zeros_like(y)
         x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta, z)
     return x
-''', "variance"),
+''', "first step needs fresh noise"),
+        ("an even grid, whatever `times` is", '''
+def walk(mixture, y, times, tau, spread, eta, generator):
+    x, grid = y, torch.linspace(1, 0, len(times), dtype=torch.float64).tolist()
+    for t, s in zip(grid, grid[1:]):
+        z = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta, z)
+    return x
+''', "uneven steps"),
+        ("the global generator", '''
+def walk(mixture, y, times, tau, spread, eta, generator):
+    x, grid = y, times.tolist()
+    for t, s in zip(grid, grid[1:]):
+        z = torch.randn(y.shape, dtype=y.dtype)
+        x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta, z)
+    return x
+''', "same seed"),
+        ("a generator of its own", '''
+def walk(mixture, y, times, tau, spread, eta, generator):
+    x, grid = y, times.tolist()
+    own = torch.Generator().manual_seed(0)
+    for t, s in zip(grid, grid[1:]):
+        z = torch.randn(y.shape, generator=own, dtype=y.dtype)
+        x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta, z)
+    return x
+''', "different seeds"),
+        ("the grid and the generator are both ignored", '''
+def walk(mixture, y, times, tau, spread, eta, generator):
+    x, grid = y, torch.linspace(1, 0, len(times), dtype=torch.float64).tolist()
+    for t, s in zip(grid, grid[1:]):
+        z = torch.randn(y.shape, dtype=y.dtype)
+        x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta, z)
+    return x
+''', "same seed"),
+        ("eta is rounded up", '''
+def walk(mixture, y, times, tau, spread, eta, generator):
+    x, grid = y, times.tolist()
+    for t, s in zip(grid, grid[1:]):
+        z = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, math.ceil(eta), z)
+    return x
+''', "uneven steps"),
+        ("the square root of eta", '''
+def walk(mixture, y, times, tau, spread, eta, generator):
+    x, grid = y, times.tolist()
+    for t, s in zip(grid, grid[1:]):
+        z = torch.randn(y.shape, generator=generator, dtype=y.dtype)
+        x = bridge_step(x, guess(mixture, x, y, t, tau, spread), y, t, s, tau, eta**0.5, z)
+    return x
+''', "uneven steps"),
         ("eta is not used", '''
 def walk(mixture, y, times, tau, spread, eta, generator):
     x, grid = y, times.tolist()
@@ -563,7 +626,7 @@ def best_times(steps, tau, spread, ell):
     times = v * angle.sin() ** 2 / (v * angle.sin() ** 2 + (tau * angle.cos()) ** 2)
     times[0], times[-1] = 0, 1
     return times
-''', "begins"),
+''', "begin at 1"),
         ("one time too few", '''
 def best_times(steps, tau, spread, ell):
     v = 1 / (1 / ell**2 + 1 / spread**2)
@@ -587,6 +650,14 @@ def best_times(steps, tau, spread, ell):
     times[0], times[-1] = 1, 0
     return times
 ''', "best one keeps"),
+        ("the upper end is 1 but for rounding", '''
+def best_times(steps, tau, spread, ell):
+    v = 1 / (1 / ell**2 + 1 / spread**2)
+    angle = math.pi / 2 * torch.linspace(1, 0, steps + 1, dtype=torch.float64)
+    times = v * angle.sin() ** 2 / (v * angle.sin() ** 2 + (tau * angle.cos()) ** 2)
+    times[0], times[-1] = 1 - 1e-9, 0
+    return times
+''', "1.0e-09"),
         ("the ends are not exact", '''
 def best_times(steps, tau, spread, ell):
     v = 1 / (1 / ell**2 + 1 / spread**2)
@@ -661,7 +732,7 @@ def encode(net, x0, y, times, tau):
             upper = bar + (rho(t) - rho(s)) * (upper - net((1 - t) * upper, y, t)) / rho(t)
         bar = upper
     return (1 - t) * bar
-''', "error"),
+''', "part of y is missing"),
         ("the scaled state is returned", '''
 def encode(net, x0, y, times, tau):
     rho = lambda t: tau * math.sqrt(t / (1 - t))
@@ -672,7 +743,18 @@ def encode(net, x0, y, times, tau):
             upper = bar + (rho(t) - rho(s)) * (upper - net((1 - t) * upper + t * y, y, t)) / rho(t)
         bar = upper
     return bar
-''', "error"),
+''', "part of y is missing"),
+        ("t y is left out of what is returned", '''
+def encode(net, x0, y, times, tau):
+    rho = lambda t: tau * math.sqrt(t / (1 - t))
+    up, bar = times.flip(0).tolist(), x0
+    for s, t in zip(up, up[1:]):
+        upper = bar
+        for _ in range(300):
+            upper = bar + (rho(t) - rho(s)) * (upper - net((1 - t) * upper + t * y, y, t)) / rho(t)
+        bar = upper
+    return (1 - t) * bar
+''', "part of y is missing"),
         ("the sign of the step", '''
 def encode(net, x0, y, times, tau):
     rho = lambda t: tau * math.sqrt(t / (1 - t))
@@ -694,7 +776,7 @@ def encode(net, x0, y, times, tau):
     "noise": [
         ("the shares at eta = 0", '''
 kept_thin = kept_wide = 0.611
-''', "thin"),
+''', "thin (0.611) and wide (0.611)"),
         ("exchanged", '''
 kept_thin, kept_wide = 0.562, 0.683
 ''', "thin"),

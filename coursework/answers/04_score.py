@@ -32,6 +32,14 @@ def fit_gamma(x):
     rows = torch.stack([torch.autograd.grad(part, q, retain_graph=True)[0] for part in slope])
     return tuple((q - torch.linalg.inv(rows) @ slope).detach())
 '''
+FIT_TENSOR = FIT_NEWTON.replace("return tuple((q - torch.linalg.inv(rows) @ slope).detach())", "return q - torch.linalg.inv(rows) @ slope")
+EDGE_IN_PLACE = '''
+def edge_loss(f, x):
+    x.requires_grad_()
+    slope, = torch.autograd.grad((f(x) + 0 * x).sum(), x)
+    w = (x / (1 + x)) ** 2
+    return w * f(x) ** 2 / 2 + w * slope + 2 * w / (x * (1 + x)) * f(x)
+'''
 EDGE_LOOP = '''
 def edge_loss(f, x):
     losses = []
@@ -325,7 +333,8 @@ def spread(sigma, which, w, tau):
 
 RIGHT = {
     "edge": [("by parts, a linear system", EDGE + FIT), ("derivative of the product, Newton", EDGE_PRODUCT + FIT_NEWTON),
-             ("a loop, L-BFGS", EDGE_LOOP + FIT_GRADIENT)],
+             ("a loop, L-BFGS", EDGE_LOOP + FIT_GRADIENT),
+             ("a tensor of shape (2,), with its graph", EDGE_PRODUCT + FIT_TENSOR), ("x itself requires a gradient", EDGE_IN_PLACE + FIT)],
     "speckle": [("formulas", LABEL + LOG_MEAN + LOG_VARIANCE), ("through the score of log x", SPECKLE_TWO), ("autograd and loops", SPECKLE_THREE)],
     "clean-mean": [("midpoints in log x", CLEAN_STEPS), ("a straight line in x", CLEAN_X), ("Gauss-Legendre", CLEAN_GAUSS),
                    ("trapezoid", clean("x * torch.exp(sigma**2 / 2 + climbed)"))],
@@ -347,6 +356,9 @@ def fit_gamma(x):
     return float(x.mean() ** 2 / x.var()), float(x.mean() / x.var())
 ''', "minimiser of the weighted loss"),
         ("the fit returns shape - 1", EDGE + FIT.replace("1 + float(a)", "float(a)"), "score of a gamma"),
+        ("a wrong loss, fitted faithfully", edge("0.5 * w * y**2 + w * slope") + FIT_NEWTON, "derivative falls on all"),
+        ("the fit alone minimises another loss", EDGE + FIT.replace("m(w / x**2) - m(w_dot / x), m(w_dot)", "m(w / x**2), 0.0"), "is cw4.1 correct?"),
+        ("three numbers", EDGE + FIT.replace("return 1 + float(a), float(rate)", "return torch.stack([1 + a, rate, rate])"), "pair"),
         ("the fit by maximum likelihood", EDGE + '''
 def fit_gamma(x):
     gap, low, high = float(x.mean().log() - x.log().mean()), 0.01, 100.0
@@ -358,17 +370,18 @@ def fit_gamma(x):
     ],
     "speckle": [
         ("the chapter's label", label("-eps / sigma"), "differentiate in x"),
-        ("the factor 1/x of the density forgotten", label("-eps / (sigma * x)"), "has a derivative, too"),
+        ("the factor 1/x of the density forgotten", label("-eps / (sigma * x)"), "which has a derivative, too"),
         ("the wrong sign", label("(1 + eps / sigma) / x"), "wrong sign"),
         ("sigma^2 for sigma", label("-(1 + eps / sigma**2) / x"), "expected"),
         ("the change of variables in the wrong direction", label("-(1 + eps / sigma) * x"), "expected"),
         ("Tweedie as it stands", log_mean("x + sigma**2 * s"), "as it stands"),
         ("the score of log x taken to be x s", log_mean("x.log() + sigma**2 * x * s"), "off by sigma^2"),
+        ("the score of x taken for that of log x", log_mean("x.log() + sigma**2 * s"), "that of log x is 1 + x s"),
         ("against the arrow", log_mean("x.log() - sigma**2 * (1 + x * s)"), "against"),
         ("sigma for sigma^2", log_mean("x.log() + sigma * (1 + x * s)"), "expected"),
         ("the mean of x_0 instead of its logarithm", log_mean("x * (sigma**2 * (1 + x * s)).exp()"), "exponential"),
         ("second-order Tweedie as it stands", log_variance("sigma**2 * (1 + sigma**2 * s_dot)"), "as it stands"),
-        ("the product rule forgotten", log_variance("sigma**2 + sigma**4 * x**2 * s_dot"), "as a whole, differentiated"),
+        ("the product rule forgotten", log_variance("sigma**2 + sigma**4 * x**2 * s_dot"), "product rule"),
         ("a standard deviation", log_variance("(sigma**2 + sigma**4 * (x * s + x**2 * s_dot)).sqrt()"), "square root"),
         ("sigma^2 in front of the derivative", log_variance("sigma**2 + sigma**2 * (x * s + x**2 * s_dot)"), "expected"),
         ("one x too few", log_variance("sigma**2 + sigma**4 * (s + x * s_dot)"), "expected"),
@@ -394,9 +407,12 @@ def clean_mean(score, x, sigma):
         ("h not in units of tau^2", variance("2 * (1 + h / 2) / ((1 - h / 2) * (2 + h / 2))"), "expected"),
         ("tau^2 forgotten in front", variance("2 * (1 + a) / ((1 - a) * (2 + a))"), "units of tau^2"),
         ("a standard deviation", variance("(tau**2 * 2 * (1 + a) / ((1 - a) * (2 + a))) ** 0.5"), "standard deviation"),
-        ("the covariance solved with the wrong sign", variance("h / (2 * a / (1 - a) - a**2)"), "expected"),
-        ("the covariance taken for V (1 - a)", variance("h / (2 * a * (1 - a) - a**2)"), "expected"),
-        ("the expansion instead of the formula", variance("tau**2 * (1 + 1.5 * a)"), "expected"),
+        ("the covariance solved with the wrong sign", variance("h / (2 * a / (1 - a) - a**2)"), "hint of task 4"),
+        ("the covariance taken for V (1 - a)", variance("h / (2 * a * (1 - a) - a**2)"), "hint of task 4"),
+        ("the expansion instead of the formula", variance("tau**2 * (1 + 1.5 * a)"), "See the hint"),
+        ("the covariance forgotten", variance("-h / a**2"), "C was left out"),
+        ("the covariance added", variance("-h / (a**2 + 2 * a / (1 + a))"), "added, not taken away"),
+        ("the limit of ULA, without tau^2", VARIANCE + LIMIT.replace("2 * tau**2", "4") + WALK, "fresh arrow"),
         ("the limit of ULA", VARIANCE + LIMIT.replace("2 * tau", "4 * tau") + WALK, "fresh arrow"),
         ("the limit without tau^2", VARIANCE + LIMIT.replace("2 * tau**2", "2.0") + WALK, "counts in units"),
         ("where the roots become complex", VARIANCE + LIMIT.replace("2 * tau", "0.5 * tau") + WALK, "complex"),
@@ -407,14 +423,19 @@ def clean_mean(score, x, sigma):
         ("the stale state kept, not the stale arrow alone", walk("x, before = before + h / 2 * score(before) + h**0.5 * noise, x"), "one step old"),
     ],
     "level": [
-        ("the variance of the label, not given x", spread("1 / sigma**2 + 0 * by_x") + BEST, "given x"),
+        ("the variance of the label, not given x", spread("1 / sigma**2 + 0 * by_x") + BEST, "Given x"),
         ("a variance instead of a standard deviation", spread(last="float(noise / signal**2)") + BEST, "square"),
-        ("the other parameter", spread(which='("tau" if which == "w" else "w")') + BEST, "differentiate"),
-        ("the information alone, as for a noiseless label", spread(last="float(1 / signal.sqrt())") + BEST, "expected"),
+        ("the other parameter", spread(which='("tau" if which == "w" else "w")') + BEST, "other parameter"),
+        ("the information alone, as for a noiseless label", spread(last="float(1 / signal.sqrt())") + BEST, "noise of the label left out"),
+        ("maximum likelihood", spread(more="by_theta = (log_density(x, sigma, **up) - log_density(x, sigma, **down)) / (2 * small)",
+                                      last="float(1 / signal.sqrt())") + BEST, "maximum likelihood"),
+        ("a factor sigma: the noise of eps, not of the label", spread("1 + sigma**2 * by_x") + BEST, "a factor sigma is too much"),
+        ("a factor sigma^2: the noise of x_0, not of the label", spread("sigma**2 + sigma**4 * by_x") + BEST, "a factor sigma^2 is too much"),
+        ("the noise of x_0 over its variance once too often", spread("(1 / sigma**2 + by_x) / sigma**2") + BEST, "a factor sigma is missing"),
         ("the density of the clean data", spread(p="log_density(x, 0.0, w, tau).exp()") + BEST, "expected"),
         ("the derivative of the log-density instead of the score", spread(more="by_theta = (log_density(x, sigma, **up) - log_density(x, sigma, **down)) "
                                                                           "/ (2 * small)") + BEST, "expected"),
-        ("the sign of (4.13)", spread("1 / sigma**2 - by_x") + BEST, "expected"),
+        ("the sign of (4.13)", spread("1 / sigma**2 - by_x") + BEST, "sign in (4.13)"),
         ("samples in the place of the integral", '''
 def spread(sigma, which, w, tau):
     g, n = torch.Generator().manual_seed(0), 20_000
@@ -426,8 +447,11 @@ def spread(sigma, which, w, tau):
     slope = (a - b) / (2 * h)
     psi = (noisy_score(x, sigma, w, tau) + eps / sigma) * slope
     return float(psi.std() / slope.square().mean())
-''' + BEST, "expected"),
+''' + BEST, "did you sample"),
+        ("other samples in each call", spread(last="float(noise.sqrt() / signal * (1 + 0.02 * torch.randn(())))") + BEST, "two values"),
+        ("too coarse a grid", spread().replace("12_001", "61") + BEST, "too coarse"),
         ("the level that is best for the width", spread() + "\ndef best_level():\n    return 0.18\n", "relative"),
+        ("too coarse a table", spread() + "\ndef best_level():\n    return 0.5\n", "fine enough"),
         ("absolute errors", spread() + '''
 def best_level():
     total = lambda s: sum(spread(s, which, 0.6, 0.2) ** 2 for which in ("w", "tau"))

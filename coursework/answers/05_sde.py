@@ -38,20 +38,20 @@ return solve(1), solve(0), solve(-1)
 
 # ---- task 2 ----
 STEP = '''
-drift = -reverse_drift(x, s, a, b, eta) / x - 0.5 * eta**2 * b**2
-return x * torch.exp(h * drift + eta * b * h**0.5 * z)
+rate = -drift / x - 0.5 * eta**2 * b**2
+return x * torch.exp(h * rate + eta * b * h**0.5 * z)
 '''
 
 
 def positive(body: str) -> str:
-    return function("step_back(x, s, h, a, b, eta, z)", body)
+    return function("step_back(x, drift, h, b, eta, z)", body)
 
 
 # ---- task 3 ----
 def bridge(sde: str = "return (y - x) / (1 - t), kappa**2", step: str = "return x0 + s / t * (x - x0), kappa**2 * s * (t - s) / t",
-           denoise: str = "return (x - t * y + kappa**2 * t * (1 - t) * s) / (1 - t)") -> str:
+           denoise: str = "return (x - t * y + kappa**2 * t * (1 - t) * score) / (1 - t)") -> str:
     return (function("bridge_sde(x, t, y, kappa)", sde) + function("bridge_step(x, x0, s, t, y, kappa)", step)
-            + function("bridge_denoise(x, s, t, y, kappa)", denoise))
+            + function("bridge_denoise(x, score, t, y, kappa)", denoise))
 
 
 BY_BAYES = bridge(step='''
@@ -69,7 +69,7 @@ return f * x + c * y, (slope - 2 * f * variance) * kappa**2
 ''', denoise='''
 centred = x - t * y
 sigma = kappa * math.sqrt(t * (1 - t))
-return (centred + sigma * sigma * s) / (1 - t)
+return (centred + sigma * sigma * score) / (1 - t)
 ''')
 BY_COVARIANCE = bridge(sde='''
 drift = torch.empty_like(x)
@@ -80,7 +80,7 @@ return drift, torch.tensor(kappa) ** 2
 far = s / t
 return torch.lerp(x0, x, far), kappa * kappa * far * (t - s)
 ''', denoise='''
-eps = -kappa * (t - t * t) ** 0.5 * s
+eps = -kappa * (t - t * t) ** 0.5 * score
 return (x - t * y - kappa * (t - t * t) ** 0.5 * eps) / (1 - t)
 ''')
 
@@ -95,7 +95,7 @@ return variance
 '''
 
 
-def strength(times: str = "return 1 / (1 + kappa**2 / levels**2)", ends: str = ENDS, best: str = "return 0.692 * v**0.5") -> str:
+def strength(times: str = "return 1 / (1 + kappa**2 / levels**2)", ends: str = ENDS, best: str = "return 0.695 * v**0.5") -> str:
     return function("bridge_times(levels, kappa)", times) + function("end_variance(kappa, times, v)", ends) + function("best_kappa(v)", best)
 
 
@@ -151,15 +151,16 @@ def sphere(body: str) -> str:
 
 
 RIGHT = {
-    "proportion": [("formulas", proportion()), ("by the divergence, in a loop", BY_DIVERGENCE), ("through log x", BY_LOG)],
-    "positive": [("with reverse_drift", positive(STEP)), ("in y, written out", positive('''
-y, log_score = x.log(), 1 + x * s
-rate = -(a - b**2 / 2) + 0.5 * (1 + eta**2) * b**2 * log_score
-return (y + h * rate + eta * b * math.sqrt(h) * z).exp()
+    "proportion": [("formulas", proportion()), ("rates as a tensor", proportion(rates="return torch.tensor([0.0, b**2 / 2, b**2])")),
+                   ("rates as an array", proportion(rates="import numpy as np\nreturn np.array([0.0, b**2 / 2, b**2])")),
+                   ("by the divergence, in a loop", BY_DIVERGENCE), ("through log x", BY_LOG)],
+    "positive": [("the factor exp", positive(STEP)), ("in y, with the flow and the noise apart", positive('''
+y, noise = x.log(), eta * b * math.sqrt(h) * z
+kick = noise - (eta * b) ** 2 * h / 2                # E[exp(kick)] = 1
+return (y - h * drift / x + kick).exp()
 ''')), ("in a loop, by Itô's formula for log", positive('''
 out = []
-for x_i, s_i, z_i in zip(x.tolist(), s.tolist(), z.tolist()):
-    B = float(reverse_drift(torch.tensor([x_i]), torch.tensor([s_i]), a, b, eta))
+for x_i, B, z_i in zip(x.tolist(), drift.tolist(), z.tolist()):
     g = eta * b * x_i
     move = (-B) * (1 / x_i) + 0.5 * g**2 * (-1 / x_i**2)
     out.append(math.exp(math.log(x_i) + move * h + g / x_i * math.sqrt(h) * z_i))
@@ -191,6 +192,8 @@ WRONG = {
     "proportion": [
         ("no Itô term: all three zero", proportion(rates="return 0.0, 0.0, 0.0"), "second-order term"),
         ("the median's sign", proportion(rates="return 0.0, -(b**2) / 2, b**2"), "median"),
+        ("in another order", proportion(rates="return b**2 / 2, 0.0, b**2"), "in the order mean, median, 1/x"),
+        ("two numbers", proportion(rates="return 0.0, b**2 / 2"), "something else than three numbers"),
         ("half of the inverse's", proportion(rates="return 0.0, b**2 / 2, b**2 / 2"), "mean of 1/x"),
         ("b for b^2", proportion(rates="return 0.0, b / 2, b"), "median"),
         ("(5.14) as it stands", proportion(velocity="return a * x - 0.5 * b**2 * x**2 * s"), "derivative, too"),
@@ -205,13 +208,13 @@ WRONG = {
         ("the forward member of the family", proportion(back="return a * x - 0.5 * (1 - eta**2) * b**2 * (2 * x + x**2 * s)"), "cancel the diffusion"),
     ],
     "positive": [
-        ("no Itô term", positive("return x * torch.exp(-h * reverse_drift(x, s, a, b, eta) / x + eta * b * h**0.5 * z)"), "second-order term"),
+        ("no Itô term", positive("return x * torch.exp(-h * drift / x + eta * b * h**0.5 * z)"), "second-order term"),
         ("the Itô term with the sign of the way back", positive(STEP.replace("- 0.5 * eta", "+ 0.5 * eta")), "second-order term"),
         ("the Itô term without eta", positive(STEP.replace("0.5 * eta**2 * b**2", "0.5 * b**2")), "second-order term"),
-        ("a step in x", positive("return x - h * reverse_drift(x, s, a, b, eta) + eta * b * x * h**0.5 * z"), "positive"),
-        ("a step in x, cut off at zero", positive("return (x - h * reverse_drift(x, s, a, b, eta) + eta * b * x * h**0.5 * z).clamp_min(1e-9)"),
+        ("a step in x", positive("return x - h * drift + eta * b * x * h**0.5 * z"), "positive"),
+        ("a step in x, cut off at zero", positive("return (x - h * drift + eta * b * x * h**0.5 * z).clamp_min(1e-9)"),
          "linear in z"),
-        ("time in the wrong direction", positive(STEP.replace("drift = -reverse", "drift = reverse")), "first order"),
+        ("time in the wrong direction", positive(STEP.replace("-drift", "drift")), "first order"),
         ("the drift not divided by x", positive(STEP.replace(" / x", "")), "first order"),
         ("noise without eta", positive(STEP.replace("+ eta * b", "+ b")), "factor of the noise"),
         ("noise h in the place of its root", positive(STEP.replace("h**0.5", "h")), "factor of the noise"),
@@ -221,8 +224,10 @@ WRONG = {
         ("the noise of the marginal", bridge(sde="return (y - x) / (1 - t), kappa**2 * t * (1 - t)"), "g_sq is g squared"),
         ("the derivative of the variance for g^2", bridge(sde="return (y - x) / (1 - t), kappa**2 * (1 - 2 * t)"), "slope of the drift"),
         ("g for g^2", bridge(sde="return (y - x) / (1 - t), kappa"), "g_sq is g squared"),
-        ("the pull divided by t", bridge(sde="return (y - x) / t, kappa**2"), "pulls, too"),
-        ("the path's velocity, which knows no x", bridge(sde="return (y - 0 * x), kappa**2"), "pulls, too"),
+        ("the pull divided by t", bridge(sde="return (y - x) / t, kappa**2"), "for every x_0"),
+        ("away from y", bridge(sde="return (x - y) / (1 - t), kappa**2"), "sign is wrong"),
+        ("the path's velocity, which knows no x", bridge(sde="return (y - 0 * x), kappa**2"), "for every x_0"),
+        ("Bayes' rule with 0/0 at t = 1", BY_BAYES.replace("if t == 1:", "if False:"), "At t = 1"),
         ("DDIM's step without y", bridge(step='''
 keep = 0.0 if t == 1 else (s * (1 - s) / (t * (1 - t))) ** 0.5
 return (1 - s) * x0 + keep * (x - (1 - t) * x0), 0.0
@@ -240,10 +245,10 @@ return (1 - s) * x0 + s * y + keep * (x - (1 - t) * x0 - t * y), 0.0
 '''), "covariance"),
         ("a standard deviation for the variance", bridge(step="return x0 + s / t * (x - x0), kappa * (s * (t - s) / t) ** 0.5"), "the variance is"),
         ("the forward variance", bridge(step="return x0 + s / t * (x - x0), kappa**2 * (t - s)"), "the variance is"),
-        ("Tweedie as it stands", bridge(denoise="return (x + kappa**2 * t * (1 - t) * s) / (1 - t)"), "comes from y"),
-        ("Tweedie with a standard deviation", bridge(denoise="return (x - t * y + kappa * (t * (1 - t)) ** 0.5 * s) / (1 - t)"), "VARIANCE"),
-        ("Tweedie without the scale", bridge(denoise="return x - t * y + kappa**2 * t * (1 - t) * s"), "divides"),
-        ("against the arrow", bridge(denoise="return (x - t * y - kappa**2 * t * (1 - t) * s) / (1 - t)"), "along the score"),
+        ("Tweedie as it stands", bridge(denoise="return (x + kappa**2 * t * (1 - t) * score) / (1 - t)"), "comes from y"),
+        ("Tweedie with a standard deviation", bridge(denoise="return (x - t * y + kappa * (t * (1 - t)) ** 0.5 * score) / (1 - t)"), "VARIANCE"),
+        ("Tweedie without the scale", bridge(denoise="return x - t * y + kappa**2 * t * (1 - t) * score"), "divides"),
+        ("against the arrow", bridge(denoise="return (x - t * y - kappa**2 * t * (1 - t) * score) / (1 - t)"), "along the score"),
     ],
     "strength": [
         ("levels that are variances", strength(times="return 1 / (1 + kappa**2 / levels)"), "noise level"),
@@ -257,9 +262,11 @@ return (1 - s) * x0 + s * y + keep * (x - (1 - t) * x0 - t * y), 0.0
         ("the denoiser of x_0 known", strength(ends=ENDS.replace("kept = s / t + (1 - s / t) * slope", "kept = s / t")), "expected"),
         ("a standard deviation", strength(ends=ENDS.replace("return variance", "return variance**0.5")), "standard deviation"),
         ("begins with the variance of the noise", strength(ends=ENDS.replace("variance = 0.0", "variance = kappa**2")), "tells nothing"),
-        ("one strength for all data", strength(best="return 0.692"), "nearer to"),
-        ("proportional to v", strength(best="return 0.692 * v"), "nearer to"),
-        ("as large as the data", strength(best="return v**0.5"), "nearer to"),
+        ("one strength for all data", strength(best="return 0.695"), "far too large"),
+        ("proportional to v", strength(best="return 0.695 * v"), "does not leave the largest"),
+        ("as large as the data", strength(best="return v**0.5"), "which is larger"),
+        ("a tenth too small", strength(best="return 0.62 * v**0.5"), "which is larger"),
+        ("any kappa, with an end_variance that likes all", strength(ends="return 0.5", best="return 1.0"), "which is larger"),
     ],
     "sphere": [
         ("(5.29) with the sphere's fourth moment", sphere('''
@@ -279,6 +286,6 @@ return 2 * (S.square().sum() - diagonal) + (3 * D / (D + 2) - 1) * diagonal
 v = torch.randn(20_000, len(J), generator=torch.Generator().manual_seed(0))
 v = len(J) ** 0.5 * v / v.norm(dim=1, keepdim=True)
 return torch.einsum("ni,ij,nj->n", v, J, v).var()
-'''), "turning the axes"),
+'''), "did you sample"),
     ],
 }

@@ -175,6 +175,18 @@ def level_guided(denoiser_y, denoiser_null, schedule, scale):
 
     return guided
 '''),
+        ("row by row, each denoiser asked for one row", '''
+def level_guided(denoiser_y, denoiser_null, schedule, scale):
+    def guided(x, t):
+        rows = []
+        for k in range(len(x)):
+            xk, tk = x[k : k + 1], t[k : k + 1]
+            s = scale(schedule.noise_level(tk) ** 2)[0]
+            rows.append(s * denoiser_y(xk, tk) + (1 - s) * denoiser_null(xk, tk))
+        return torch.cat(rows)
+
+    return guided
+'''),
     ],
     "dose-ddpm": [
         ("Newton with a numerical slope", '''
@@ -378,6 +390,15 @@ def two_wishes(denoiser, x, t, row, column, w_row, w_column):
         ("counted from 0", _LINE % "none + (1 + w_row) * (given - none) + (1 + w_column) * (both - given)", "knows nothing"),
         ("both from the unconditional one", _LINE % "none + w_row * (given - none) + w_column * (both - none)", "row and column"),
         ("scales swapped", _LINE % "none + w_column * (given - none) + w_row * (both - given)", "each other"),
+        ("the column first", '''
+def two_wishes(denoiser, x, t, row, column, w_row, w_column):
+    no_row = torch.full_like(row, denoiser.null_row)
+    no_column = torch.full_like(column, denoiser.null_column)
+    none, c, both = denoiser(torch.cat([x, x, x]), torch.cat([t, t, t]),
+                             row=torch.cat([no_row, no_row, row]),
+                             column=torch.cat([no_column, column, column])).chunk(3)
+    return none + w_column * (c - none) + w_row * (both - c)
+''', "column first"),
         ("scale on everything", _LINE % "none + w_row * w_column * (both - none)", "off"),
         ("only the column's gradient", _LINE % "given + w_column * (both - given)", "nothing"),
         ("sign", _LINE % "none - w_row * (given - none) - w_column * (both - given)", "row and column"),
@@ -473,7 +494,7 @@ def scale_at(u, v0, v1, w):
 def scale_at(u, v0, v1, w):
     tilted, u = 1 / ((1 - w) / v0 + w / v1), u**2
     return (1 / (tilted + u) - 1 / (v0 + u)) / (1 / (v1 + u) - 1 / (v0 + u))
-''', "noised"),
+''', "s(rho)"),
         ("the ODE's variance for the tilted one", '''
 def scale_at(u, v0, v1, w):
     law = v0 * (v1 / v0) ** w
@@ -554,13 +575,15 @@ def dose_langevin(v, v_plus, v_minus):
         ("squared length, not per coordinate",
          _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "DDPM" else 0.0', "rest.square().sum(1).mean() / part**2"), "coordinates"),
         ("width", _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "DDPM" else 0.0', "rest.square().mean().sqrt() / part"), "root"),
-        ("always the ODE", _MEASURE % ("autoguided(strong, weak, w)", "0.0", "rest.square().mean() / part**2"), "other sampler"),
+        ("always the ODE", _MEASURE % ("autoguided(strong, weak, w)", "0.0", "rest.square().mean() / part**2"), "for DDPM, eta = 1"),
         ("samplers for each other",
-         _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "ODE" else 0.0', "rest.square().mean() / part**2"), "other sampler"),
+         _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "ODE" else 0.0', "rest.square().mean() / part**2"), "for the ODE, eta = 0"),
         ("weak guided by strong", _MEASURE % ("autoguided(weak, strong, w)", '1.0 if kind == "DDPM" else 0.0', "rest.square().mean() / part**2"), "weak"),
         ("counted from 0", _MEASURE % ("autoguided(strong, weak, 1 + w)", '1.0 if kind == "DDPM" else 0.0', "rest.square().mean() / part**2"), "expected"),
         ("variance of all samples",
          _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "DDPM" else 0.0', "end.var(0).mean() / part**2"), "expected"),
+        ("variance of the distance",
+         _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "DDPM" else 0.0', "rest.norm(dim=1).var() / part**2"), "not of the distance"),
         ("not divided", _MEASURE % ("autoguided(strong, weak, w)", '1.0 if kind == "DDPM" else 0.0', "rest.square().mean()"), "expected"),
     ],
     "wrong-doses": [
@@ -572,7 +595,13 @@ ddpm_at_two, ode_at_ddpm_dose = -8.0, 11.3
 ''', "too wide"),
         ("no deviation", '''
 ddpm_at_two, ode_at_ddpm_dose = 0.0, 0.0
-''', "share"),
+''', "(6.16)"),
+        ("exchanged", '''
+ddpm_at_two, ode_at_ddpm_dose = -11.3, 8.0
+''', "exchanged"),
+        ("a guess", '''
+ddpm_at_two, ode_at_ddpm_dose = 9, -9
+''', "is not what (6.16) gives"),
         ("shares", '''
 ddpm_at_two, ode_at_ddpm_dose = 0.08, -0.113
 ''', "share"),
@@ -581,6 +610,6 @@ ddpm_at_two, ode_at_ddpm_dose = 8.0, 11.3
 ''', "too wide"),
         ("second one with the dose of the tilted law", '''
 ddpm_at_two, ode_at_ddpm_dose = 8.0, -29.3
-''', "expected"),
+''', "(6.14)"),
     ],
 }

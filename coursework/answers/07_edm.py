@@ -397,6 +397,10 @@ def ddim_width(levels, ell):
     ],
     "order-from": [
         ("mean over the paths", _ORDER % "((a - b).norm(dim=1).mean() / (b - c).norm(dim=1).mean()).log2()", "median"),
+        ("mean of the log ratios", _ORDER % "((a - b).norm(dim=1) / (b - c).norm(dim=1)).log2().mean()", "median"),
+        ("norm of the whole batch", _ORDER % "((a - b).norm() / (b - c).norm()).log2()", "median"),
+        ("median of the ends", _ORDER % "((a.median(0).values - b.median(0).values).norm() / "
+         "(b.median(0).values - c.median(0).values).norm()).log2()", "for each path"),
         ("4N for the truth", _ORDER % "((a - c).norm(dim=1) / (b - c).norm(dim=1)).median().log2()", "taken for the truth"),
         ("natural logarithm", _ORDER % "((a - b).norm(dim=1) / (b - c).norm(dim=1)).median().log()", "base 2"),
         ("sign", _ORDER % "((b - c).norm(dim=1) / (a - b).norm(dim=1)).median().log2()", "sign"),

@@ -439,6 +439,7 @@ def follow(decay, every, n):
         ("the latent is not scaled", _change(_PIXELS, ("seen / (alpha * s)", "seen / alpha")) + _DROPPED, "With s = 2.5"),
         ("not scaled to the latents' alpha", _change(_PIXELS, ("latent_path.alpha(at)[:, None] * seen / (alpha * s)", "seen / s")) + _DROPPED,
          "With s = 2.5"),
+        ("the guess is not scaled", _change(_PIXELS, ("b + s * latent", "b + latent")) + _DROPPED, "is the guess multiplied by s?"),
         ("the rate of (8.4)", _PIXELS + '''
 def dropped_nats(r, count, alpha, sigma):
     return 0.5 * count * math.log(max((r * alpha / sigma) ** 2, 1e-30))

@@ -84,7 +84,7 @@ def paired(answer, *, seed, experiments=1000):
     truth = (a - b).mean((1, 2)).var()
     ratio, tolerance = float((stated.mean() / truth) ** 0.5), 2.5 * (2 / experiments + float(stated.var() / stated.mean() ** 2) / experiments) ** 0.5
     shown = (f"In {experiments} experiments of 40 captions, 6 pictures each, your standard error is {ratio:.2f} times the true spread of the difference "
-             f"(± {tolerance:.2f})")
+             f"({1 - tolerance:.2f} to {1 + tolerance:.2f} is accepted)")
     true_for_all(ratio > 1 - tolerance, f"{shown}, too small: pictures of one caption are not independent, captions are.")
     true_for_all(ratio < 1 + tolerance, f"{shown}, too large: both models were given the same captions, and what is hard for both takes no part in the "
                                         "difference.")
@@ -100,6 +100,6 @@ def planned(answer, *, seed):
         n, captions = len(a[part]), float(tensor(captions, (), "captions"))
         error = float(tensor(se, (), "se")) * (n / captions) ** 0.5 if captions > 0 else math.inf
         true_for_all(abs(3 * error / gap - 1) < 0.01, f"From {n} captions with an error of {float(se):.4f} you ask for {captions:.0f} to see a gap of {gap}; "
-                     f"with so many the error would be {error:.4f}, which is {gap / error:.2f} times smaller than the difference, and 3 was asked.")
+                     f"with so many the error would be {error:.4f}; the gap is then {gap / error:.2f} of these errors, and 3 was asked.")
         true_for_all(captions == math.ceil(captions), f"captions is {captions}; expected a whole number, rounded up.")
     return "Half the difference takes four times the captions."

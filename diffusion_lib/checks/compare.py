@@ -77,7 +77,7 @@ def close_to_reference(answer: Callable[..., Any], reference: Callable[..., Any]
             raise WrongAnswer(f"It looks as if {explanation.rstrip('.')}.")
     for explanation, change in USUAL.items():
         if _agrees(given, [[change(_tensor(r, name)) for r in right] for right in expected], rtol, atol):
-            raise WrongAnswer(f"Compared with the right answer, {explanation}.")
+            raise WrongAnswer(f"{explanation[0].upper()}{explanation[1:]}.")
     raise WrongAnswer(_worst(given, expected, calls, rtol, atol, name))
 
 

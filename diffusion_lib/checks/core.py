@@ -14,6 +14,10 @@ from typing import Any
 class WrongAnswer(AssertionError):
     """An answer that is not right; the message says what is wrong, and `check` adds where to read."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence, without the lines of this package that led to it (IPython asks for this)."""
+        return [str(self)]
+
 
 class OpenAnswer(Exception):
     """An answer that has not been written yet (raised by the comparers, caught by `check`)."""
@@ -109,7 +113,7 @@ def check(number: str, *answer: Any, seed: int | None = None) -> Verdict:
     """
     verdict = _judge(number, answer, seed)
     if seed is not None and not verdict.correct:
-        raise WrongAnswer(f"{verdict!r}")
+        raise WrongAnswer(f"{_name(verdict.number)}: no answer; the cell was left open, or what it defines gives None.")
     return verdict
 
 
@@ -124,17 +128,19 @@ def _judge(number: str, answer: tuple[Any, ...], seed: int | None) -> Verdict:
         hint = f"did you mean {near[0]!r}?" if near else "see the exercise's heading."
         raise ValueError(f"There is no exercise {number!r} to check; expected a number such as '2.7c': {hint}")
     entry = known[number]
+    title = entry.title[:1].upper() + entry.title[1:] if is_task else entry.title
+    open_ = Verdict(number, False, f"{title}: write your answer and run the cell again.")
     if not answer or any(is_open(part) for part in answer):
-        return Verdict(number, False, f"{entry.title}: write your answer and run the cell again.")
+        return open_
     message = None
     try:
         remark = entry.judge(*answer, **({"seed": seed or 0} if is_task else {}))
     except OpenAnswer:
-        return Verdict(number, False, f"{entry.title}: write your answer and run the cell again.")
+        return open_
     except AssertionError as problem:
         message = str(problem)
     except NotImplementedError:
-        return Verdict(number, False, f"{entry.title}: write your answer and run the cell again.")
+        return open_
     except Exception as problem:  # the reader's own code fell over: say so plainly
         message = f"Your code raised {type(problem).__name__}: {str(problem).rstrip('.')}."
     if message is not None:

@@ -12,58 +12,40 @@ from torch import Tensor
 
 from diffusion_lib.checks.compare import call, seeded, true_for_all
 from diffusion_lib.checks.core import WrongAnswer, coursework
-
-f64 = torch.float64
-
-
-def _uniform(seed: int, *bounds: tuple[float, float]) -> list[float]:
-    draws = torch.rand(len(bounds), generator=seeded(seed), dtype=f64).tolist()
-    return [low + (high - low) * u for (low, high), u in zip(bounds, draws, strict=True)]
-
-
-def _numbers(value: object, like: Tensor, name: str) -> Tensor:
-    """A student's tensor in float64, of the shape of ``like``."""
-    value = torch.as_tensor(value).detach().to(f64)
-    true_for_all(value.shape == like.shape, f"{name} has shape {tuple(value.shape)}; expected {tuple(like.shape)}, that of x.")
-    true_for_all(value.isfinite(), f"{name} holds NaN or infinity: look for a division by zero or the logarithm of a negative number.")
-    return value
-
-
-def _hermite(n: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights for the mean over N(0, 1) (Golub & Welsch 1969)."""
-    off = torch.arange(1, n, dtype=f64).sqrt()
-    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    return values, vectors[0] ** 2
-
-
-def _growth(function, a: float, b: float) -> float:
-    """d/dt of the mean of function(x_t) at x = 1 under dx = a x dt + b x dw, by one tiny step with a coin for dw. Error O(h)."""
-    h = 1e-6
-    up, down = (function(1 + a * h + sign * b * h**0.5) for sign in (1, -1))
-    return ((up + down) / 2 - function(1.0)) / h
+from diffusion_lib.checks.laws_05 import (
+    ENDS,
+    HINTS,
+    LEFT,
+    SHIFTS,
+    bridge,
+    f64,
+    growth,
+    hermite,
+    law_of,
+    numbers,
+    uniform,
+    way_back,
+)
 
 
 @coursework("cw5.1a", "what stands still", read="section 5.3, Itô's formula (5.8)")
 def rates(answer, *, seed):
     """A tiny step with each of the three rates."""
-    (b,) = _uniform(seed, (0.5, 1.2))
-    given = call(answer, b)
-    true_for_all(isinstance(given, (tuple, list)) and len(given) == 3, "rates(b) returned something else than three numbers (mean, median, inverse).")
+    (b,) = uniform(seed, (0.5, 1.2))
+    try:
+        given = [float(value) for value in call(answer, b)]       # a tuple, a list, a tensor, an array
+    except (TypeError, ValueError, RuntimeError):
+        given = []
+    true_for_all(len(given) == 3, "rates(b) returned something else than three numbers (in the order mean, median, 1/x).")
     for value, what, function in zip(given, ("mean of x", "median of x (exp of the mean of log x)", "mean of 1/x"),
                                      (lambda x: x, math.log, lambda x: 1 / x), strict=True):
-        moved = _growth(function, float(value), b)
+        moved = growth(function, value, b)
         if abs(moved) > 1e-4:
-            raise WrongAnswer(f"With b = {b:.3f} and your a = {float(value):.4g} the {what} does not stand still: "
-                              f"{'E[log x]' if 'median' in what else 'it'} moves by {moved:.4f} per unit of time at x = 1. The second-order term of "
-                              "Itô's formula holds g^2, and here g = b x.")
+            hint = "" if what == "mean of x" else ", and the second-order term of Itô's formula holds g^2, where here g = b x"
+            raise WrongAnswer(f"With b = {b:.3f} and your a = {value:.4g} the {what} does not stand still: "
+                              f"{'E[log x]' if 'median' in what else 'it'} moves by {moved:.4f} per unit of time at x = 1. The three are expected "
+                              f"in the order mean, median, 1/x{hint}.")
     return "Three answers to 'no drift': with noise in proportion to x it matters what is asked."
-
-
-def _law(seed: int, index: int) -> tuple[float, float, float, float, float, float]:
-    """a, b, the mean and variance of log x_t, and how fast they move."""
-    a, b, m, v = _uniform(seed + 7 * index, (-0.6, 0.8), (0.4, 1.1), (-0.5, 0.5), (0.1, 0.5))
-    drift = _growth(math.log, a, b)
-    return a, b, m, v, drift, _growth(lambda x: math.log(x) ** 2, a, b)
 
 
 @coursework("cw5.1b", "the velocity of the flow", read="section 5.5, the step from (5.13) to (5.14), with g^2 under the derivatives")
@@ -71,16 +53,16 @@ def velocity(answer, *, seed):
     """A flow in one dimension carries quantiles to quantiles; those of a log-normal law are known."""
     z = torch.linspace(-2, 2, 9, dtype=f64)
     for index in range(4):
-        a, b, m, v, drift, widening = _law(seed, index)
+        a, b, m, v, drift, widening = law_of(seed, index)
         x = (m + v**0.5 * z).exp()
         s = -(1 + z / v**0.5) / x
         wanted = x * (drift + z * widening / (2 * v**0.5))
-        found = _numbers(call(answer, x, s, a, b), x, "velocity(x, s, a, b)")
+        found = numbers(call(answer, x, s, a, b), x, "velocity(x, s, a, b)")
         off = (found - wanted) / x
         if float(off.abs().max()) > 1e-4:
             hint = "the term with the score looks wrong: the gap changes with the score at fixed x"
             if float(off.max() - off.min()) < 1e-4:
-                hint = f"the gap is {float(off[0]):.4f} x everywhere, and b^2 is {b**2:.4f}: the noise depends on x, so its square has a derivative, too"
+                hint = "the term with the score is right, but the noise depends on x, so its square has a derivative, too"
             raise WrongAnswer(f"At the median of x_t your velocity is {found[4]:.4f}, and the median moves by {wanted[4]:.4f}; {hint}.")
     return "Where noise grows with x, diffusion pushes towards smaller x even if the density is flat."
 
@@ -88,13 +70,13 @@ def velocity(answer, *, seed):
 @coursework("cw5.1c", "the way back, with any amount of noise", read="section 5.6, the argument for (5.16)")
 def reverse_drift(answer, *, seed):
     """Moments E[x^k] of the process, run backwards with your drift, must move as those of the film in reverse."""
-    z, parts = _hermite(48)
+    z, parts = hermite(48)
     for index in range(3):
-        a, b, m, v, drift, widening = _law(seed + 3, index)
+        a, b, m, v, drift, widening = law_of(seed + 3, index)
         x = (m + v**0.5 * z).exp()
         s = -(1 + z / v**0.5) / x
         for eta in (0.0, 1.0, 0.6, 2.0):
-            back = _numbers(call(answer, x, s, a, b, eta), x, "reverse_drift(x, s, a, b, eta)")
+            back = numbers(call(answer, x, s, a, b, eta), x, "reverse_drift(x, s, a, b, eta)")
             for k in (1.0, -1.0, 0.5):
                 moment = float((parts * x**k).sum())
                 wanted = k * (drift + k * widening / 2) * moment
@@ -110,26 +92,24 @@ def reverse_drift(answer, *, seed):
 
 @coursework("cw5.2", "a step back that stays positive", read="section 5.3, (5.8) with log x for phi, in the clock that runs backwards")
 def step_back(answer, *, seed):
-    """Positive for every noise; and on a log-normal law the mean and variance of log x are right to second order in h."""
-    z, parts = _hermite(24)
+    """Positive for every noise; and on a log-normal law, with the right drift as an argument, the mean and variance of log x are right to second order in h."""
+    z, parts = hermite(24)
     extreme = torch.tensor([-6.0, -3.0, 3.0, 6.0], dtype=f64)
     one = torch.ones(4, dtype=f64)
-    value = torch.as_tensor(call(answer, one, -one, 0.5, 0.2, 0.9, 1.0, extreme)).detach()
+    value = torch.as_tensor(call(answer, one, 0.3 * one, 0.5, 0.9, 1.0, extreme)).detach()
     true_for_all(value > 0, f"With h = 0.5 and z = -6 a step from x = 1 ends at {float(value.min()):.3g}; expected a positive number: step in log x.")
-    kicked = torch.as_tensor(call(answer, one, -one, 0.1, 0.2, 0.9, 1.0, torch.tensor([-2.0, 0.0, 2.0, 1.0], dtype=f64))).detach().log()
+    kicked = torch.as_tensor(call(answer, one, 0.3 * one, 0.1, 0.9, 1.0, torch.tensor([-2.0, 0.0, 2.0, 1.0], dtype=f64))).detach().log()
     true_for_all((kicked[0] + kicked[2] - 2 * kicked[1]).abs() < 1e-9, "log x_(t - h) is not linear in z; expected a step of Euler-Maruyama in log x, "
                  "where the noise does not depend on x, and then exp.")
     for index in range(3):
-        a, b, m, v, drift, widening = _law(seed + 5, index)
-        y = m + v**0.5 * z
-        x = y.exp()
-        s = -(1 + z / v**0.5) / x
-        every = x[:, None].expand(24, 24).reshape(-1), s[:, None].expand(24, 24).reshape(-1), z.repeat(24)
+        law = law_of(seed + 5, index)
+        _, b, m, v, drift, widening = law
+        x, noise = (m + v**0.5 * z).exp().repeat_interleave(24), z.repeat(24)
         weight = (parts[:, None] * parts).reshape(-1)
         for eta in (1.0, 0.0, 0.5, 1.8):
-            gaps = []
+            gaps, back = [], way_back(x, law, eta)
             for h in (0.04, 0.01):
-                moved = _numbers(call(answer, every[0], every[1], h, a, b, eta, every[2]), every[0], "step_back(x, s, h, a, b, eta, z)").log()
+                moved = numbers(call(answer, x, back, h, b, eta, noise), x, "step_back(x, drift, h, b, eta, z)").log()
                 mean = (weight * moved).sum()
                 gaps.append((float(mean - (m - h * drift)), float((weight * (moved - mean) ** 2).sum() - (v - h * widening))))
             for i, name in enumerate(("mean", "variance")):
@@ -137,40 +117,33 @@ def step_back(answer, *, seed):
                 if small > 2e-5 and small > large / 8:
                     raise WrongAnswer(f"At eta = {eta:g} one step makes an error of {gaps[0][i]:+.5f} in the {name} of log x with h = 0.04 and of "
                                       f"{gaps[1][i]:+.5f} with h = 0.01. A quarter of the step should leave about a sixteenth of it; yours is an error "
-                                      f"of first order. {_HINTS[i]}")
+                                      f"of first order. {HINTS[i]}")
     return "Every member of the family, and no walker below zero."
-
-
-_HINTS = ("On the way back the drift enters with a minus. For log x Itô's formula has a second-order term, which depends on eta and has one sign in "
-          "both clocks.",
-          "Look at the factor of the noise and at the term with the score.")
-
-
-def _bridge(seed: int) -> tuple[float, float, float, float, float]:
-    """s, t, kappa, x_0, y."""
-    t, share, kappa, x0, y = _uniform(seed, (0.4, 0.9), (0.2, 0.8), (0.3, 1.5), (-2.0, -0.5), (0.5, 2.0))
-    return share * t, t, kappa, x0, y
 
 
 @coursework("cw5.3a", "the SDE of a bridge", read="section 5.4, (5.10): mean and variance obey two equations")
 def bridge_sde(answer, *, seed):
     """Mean and variance of the path must move as the drift and the noise say."""
     for index in range(4):
-        _, t, kappa, x0, y = _bridge(seed + index)
+        _, t, kappa, x0, y = bridge(seed + index)
         h = 1e-5
         mean = lambda r: (1 - r) * x0 + r * y  # noqa: E731, B023
         var = lambda r: kappa**2 * r * (1 - r)  # noqa: E731, B023
         points = torch.tensor([[mean(t)], [mean(t) + 1], [mean(t) - 2]], dtype=f64)
         pair = call(answer, points, t, y, kappa)
         true_for_all(isinstance(pair, (tuple, list)) and len(pair) == 2, "bridge_sde returned something else than a pair; expected (drift, g_sq).")
-        b = _numbers(pair[0], points, "the drift").reshape(-1)
+        b = numbers(pair[0], points, "the drift").reshape(-1)
         slope = float(b[1] - b[0])
         if abs(float(b[2] - b[0]) + 2 * slope) > 1e-8 * max(1.0, abs(slope)):
             raise WrongAnswer("The drift is not linear in x; expected f(t) x plus a term without x.")
         moved = (mean(t + h) - mean(t - h)) / (2 * h)
         if abs(float(b[0]) - moved) > 1e-6 * max(1.0, abs(moved)):
+            free = float(b[0]) - slope * mean(t)
+            hint = "There is no term without x in it; but the end y pulls, too" if abs(free) < 1e-8 else \
+                "The sign is wrong" if abs(float(b[0]) + moved) < 1e-6 * max(1.0, abs(moved)) else \
+                "Both the factor of x and the term without x must fit, for every x_0"
             raise WrongAnswer(f"At t = {t:.3f}, on the mean of the path from x_0 = {x0:.2f} to y = {y:.2f}, the drift is {float(b[0]):.4f}; the mean moves "
-                              f"by {moved:.4f}. The end y pulls, too: there is a term without x.")
+                              f"by {moved:.4f}. {hint}.")
         found, wanted = 2 * slope * var(t) + float(pair[1]), (var(t + h) - var(t - h)) / (2 * h)
         if abs(found - wanted) > 1e-6 * max(1.0, abs(wanted)):
             raise WrongAnswer(f"At t = {t:.3f} with kappa = {kappa:.2f} your drift and noise change the variance at the rate {found:.4f}; the path's changes "
@@ -184,12 +157,12 @@ def bridge_sde(answer, *, seed):
 def bridge_step(answer, *, seed):
     """Joint law of x_s and x_t given the ends: both means, both variances, and their covariance."""
     for index in range(4):
-        s, t, kappa, x0, y = _bridge(seed + index)
+        s, t, kappa, x0, y = bridge(seed + index)
         mean = lambda r: (1 - r) * x0 + r * y  # noqa: E731, B023
         points = torch.tensor([[mean(t)], [mean(t) + 1], [mean(t) - 2]], dtype=f64)
         pair = call(answer, points, torch.full_like(points, x0), s, t, y, kappa)
         true_for_all(isinstance(pair, (tuple, list)) and len(pair) == 2, "bridge_step returned something else than a pair; expected (mean, variance).")
-        centre = _numbers(pair[0], points, "the mean").reshape(-1)
+        centre = numbers(pair[0], points, "the mean").reshape(-1)
         left = float(pair[1])
         if abs(float(centre[0]) - mean(s)) > 1e-8:
             raise WrongAnswer(f"From a point on the mean path (t = {t:.3f}, x_0 = {x0:.2f}, y = {y:.2f}) a step to s = {s:.3f} ends at {float(centre[0]):.4f} "
@@ -205,8 +178,13 @@ def bridge_step(answer, *, seed):
                               "The marginals are right: this is another member of the family, not the bridge's own way back.")
     zero = call(answer, points, torch.full_like(points, x0), 0.0, t, y, kappa)
     true_for_all((torch.as_tensor(zero[0]).detach() - x0).abs() < 1e-9, "A step to s = 0 must end at x_0.")
-    start = call(answer, torch.full_like(points, y), torch.full_like(points, x0), s, 1.0, y, kappa)
+    try:
+        start = call(answer, torch.full_like(points, y), torch.full_like(points, x0), s, 1.0, y, kappa)
+    except ArithmeticError as problem:
+        raise WrongAnswer("At t = 1, where x = y, your formula divides by zero: take that case on its own, or simplify the formula until "
+                          "nothing vanishes below a fraction line.") from problem
     true_for_all((torch.as_tensor(start[0]).detach() - mean(s)).abs() < 1e-9, "The first step, from t = 1 and x = y, must end on the mean path.")
+    true_for_all(abs(float(start[1]) - kappa**2 * s * (1 - s)) < 1e-9, "The first step, from t = 1 and x = y, must have the variance of the path.")
     return "Look at what is not in it."
 
 
@@ -214,7 +192,7 @@ def bridge_step(answer, *, seed):
 def bridge_denoise(answer, *, seed):
     """Two Gaussians for x_0, whose posterior is known."""
     for index in range(3):
-        _, t, kappa, centre, y = _bridge(seed + index)
+        _, t, kappa, centre, y = bridge(seed + index)
         weight, means, width = torch.tensor([0.3, 0.7], dtype=f64), torch.tensor([centre, centre + 2], dtype=f64), 0.3
         x = torch.linspace(-2, 2, 7, dtype=f64)
         noise = kappa**2 * t * (1 - t)
@@ -223,7 +201,7 @@ def bridge_denoise(answer, *, seed):
         r = (weight.log() - offset**2 / (2 * total)).softmax(1)
         s = -(r * offset).sum(1) / total
         wanted = (r * (means + (1 - t) * width**2 / total * offset)).sum(1)
-        found = _numbers(call(answer, x, s, t, y, kappa), x, "bridge_denoise(x, s, t, y, kappa)")
+        found = numbers(call(answer, x, s, t, y, kappa), x, "bridge_denoise(x, score, t, y, kappa)")
         gap = (found - wanted).abs()
         if float(gap.max()) > 1e-7:
             hint = "the part of x that comes from y must be taken out first" if bool((found - wanted - t * y / (1 - t)).abs().max() < 1e-7) else \
@@ -237,7 +215,7 @@ def bridge_denoise(answer, *, seed):
 def bridge_times(answer, *, seed):
     """Put back into the path, the times must have the noise levels that were asked for."""
     levels = torch.cat([torch.tensor([math.inf], dtype=f64), 10 ** torch.linspace(2, -2, 9, dtype=f64), torch.zeros(1, dtype=f64)])
-    for kappa in _uniform(seed, (0.1, 0.5), (0.8, 3.0)):
+    for kappa in uniform(seed, (0.1, 0.5), (0.8, 3.0)):
         t = torch.as_tensor(call(answer, levels, kappa)).detach().to(f64)
         true_for_all(t.shape == levels.shape, f"bridge_times returned the shape {tuple(t.shape)}; expected that of levels, {tuple(levels.shape)}.")
         true_for_all(t[1:-1].isfinite() & (t[1:-1] >= 0) & (t[1:-1] <= 1), "Some times are not in [0, 1].")
@@ -247,11 +225,7 @@ def bridge_times(answer, *, seed):
             raise WrongAnswer(f"With kappa = {kappa:.3f} the level {float(levels[at + 1]):.3g} becomes the time {float(t[at + 1]):.4g}, where the noise level "
                               f"(standard deviation of the noise over the factor of x_0) is {float(found[at]):.3g}.")
         true_for_all((t[0] == 1) & (t[-1] == 0), f"The levels infinity and 0 became {float(t[0]):.3g} and {float(t[-1]):.3g}; expected exactly 1 and 0.")
-    return "So every bridge is the variance-exploding process, in other units and by another clock."
-
-
-# (kappa, N, v, variance at the end on N equal steps), by the recursion and by 400,000 walkers
-ENDS = ((0.1, 10, 1.0, 0.11941129), (1.0, 10, 1.0, 0.70710317), (3.0, 10, 1.0, 0.42451962), (0.5, 25, 0.25, 0.21184042))
+    return ""
 
 
 @coursework("cw5.4b", "the variance that the sampler ends with", read="section 5.8, the recursion before 'Weak order 1'")
@@ -268,19 +242,20 @@ def end_variance(answer, *, seed):
     return "Never above v: each step puts the mean of x_0 where a draw belongs."
 
 
-@coursework("cw5.4c", "the best kappa for equal steps", read="task 4")
-def best_kappa(answer, end_variance, *, seed):
-    """By the student's own end_variance: less variance is left 10 % below and 10 % above."""
-    times = torch.linspace(1, 0, 21, dtype=f64)
-    for v in (1.0, *_uniform(seed, (0.05, 0.5))):
+@coursework("cw5.4c", "the best kappa for equal steps", read="task 4; if you searched with end_variance, see first that 4b is correct")
+def best_kappa(answer, *, seed):
+    """By stored numbers, not by the student's end_variance: less variance is left 12 % below and 13 % above. (This accepts 6 % either way.)"""
+    first = int(torch.randint(3, (1,), generator=seeded(seed)))
+    for v, unit in ((1.0, 1.0), SHIFTS[first], SHIFTS[(first + 1) % 3]):
         found = float(call(answer, v))
-        true_for_all(0 < found < 100, f"best_kappa({v:.3g}) is {found:.3g}; expected a number between 0 and 100.")
-        here = float(call(end_variance, found, times, v))
-        for change in (0.9, 1.1):
-            there = float(call(end_variance, change * found, times, v))
+        true_for_all(0 < found < math.inf, f"best_kappa({v:.3g}) is {found:.3g}; expected a positive number.")
+        say = f"For data of variance {v:.3g} kappa = {found:.4g} does not leave the largest variance on 20 equal steps"
+        if not 0.3 < found / unit < 1.75:
+            raise WrongAnswer(f"{say}: it is far too {'small' if found < unit else 'large'}.")
+        here, below, above = (v * sum(c * math.log(change * found / unit) ** k for k, c in enumerate(LEFT)) for change in (1.0, 0.88, 1.13))
+        for change, there in ((0.88, below), (1.13, above)):
             if not here >= there:
-                raise WrongAnswer(f"For data of variance {v:.3g} you say kappa = {found:.4g}. By your own end_variance on 20 equal steps that leaves "
-                                  f"{here:.5f}, and kappa = {change * found:.4g} leaves {there:.5f}, which is nearer to {v:.3g}.")
+                raise WrongAnswer(f"{say}: it leaves {here:.5f}, and kappa = {change * found:.4g} leaves {there:.5f}, which is larger.")
     return "How does it scale with v, and why? That is the conclusion to write."
 
 
@@ -305,7 +280,8 @@ def sphere_variance(answer, *, seed):
         here, there = value(J), value(turn @ J @ turn.T)
         if abs(here - there) > 1e-8 * max(abs(here), 1e-8):
             raise WrongAnswer(f"For a J in {D} dimensions you say {here:.4f}, and {there:.4f} after turning the axes. A sphere looks the same from all sides. "
-                              "The entries of v are uncorrelated but not independent: which step to (5.29) needs that?")
+                              "The entries of v are uncorrelated but not independent: which step to (5.29) needs that? Or did you sample? "
+                             "An exact formula is asked for.")
         v = torch.randn(100_000, D, generator=generator, dtype=f64)
         v = D**0.5 * v / v.norm(dim=1, keepdim=True)
         draws = torch.einsum("ni,ij,nj->n", v, J, v)
@@ -316,4 +292,4 @@ def sphere_variance(answer, *, seed):
                               "(standard error). What are E[v_i^4] and E[v_i^2 v_j^2] on a sphere of radius sqrt(D)?")
     if abs(plane - wanted) > 1e-9:
         raise WrongAnswer(f"In the plane, where v = sqrt(2) (cos, sin), a J gets {plane:.5f}; the integral over the angle is {wanted:.5f}.")
-    return "Exact where J is a multiple of I and something skew; signs are exact where its symmetric part is diagonal."
+    return ""

@@ -184,9 +184,11 @@ def pixel_denoiser(answer, *, seed):
                         "known")
         else:
             why = "the part in the decoder's range is wrong: compare x_t there with a noisy latent, and ask how much signal and noise each has"
+            if float(((s * (found - b) - (wanted - b)) @ q).norm()) < 1e-3 * float(((wanted - b) @ q).norm()):
+                why += "; and is the guess multiplied by s?"
         if k == 1:
             why = "how much of b is there in x_t?"
-        raise WrongAnswer(f"{where}, your denoiser is off by up to {float(gap.abs().max()):.3f}: {why}.")
+        raise WrongAnswer(f"{where}, your denoiser is off by up to {float(gap.abs().max()):.3f}: {why}{'' if why.endswith('?') else '.'}")
     return "The map is affine, so guidance of strength w in the latents is guidance of strength w in the pixels."
 
 
@@ -251,8 +253,9 @@ def times(answer, *, seed, n=20_000, k=5.0):
             off, error = float(values.mean()) - exact, float(values.std()) / n**0.5 + 1e-5 * exact
             scaled = " It is too small by the length of the range: here the weight is 1 / r(t) itself." if abs(
                 float(values.mean()) * (end - tau) / exact - 1) < 0.02 and abs(off) > k * error else ""
-            true_for_all(abs(off) <= k * error, f"{name}: the mean of weight x t^{power} is {float(values.mean()):.4f} ± {error:.4f}; the integral of it "
-                                                f"is {exact:.4f}. So weight is not 1 over the density of your times.{scaled}")
+            what = ("weight", "weight x t", "weight x t^2")[power]
+            true_for_all(abs(off) <= k * error, f"{name}: the mean of {what} is {float(values.mean()):.4f} ± {error:.4f}; expected the integral of "
+                                                f"{('1', 't', 't^2')[power]}, {exact:.4f}. So weight is not 1 over the density of your times.{scaled}")
         term = weight * ON_X0["elbo"](path, t) * _error(path, v, t, torch.full((n, 1), v**0.5, dtype=DOUBLE))
         spread = float(term.std() / term.mean())
         true_for_all(spread < 2e-3, f"{name}: the weights fit the times, but the weighted terms h(t) / r(t) vary by {100 * spread:.0f} % of their mean. For "

@@ -5,7 +5,8 @@ python -m diffusion_lib grade FOLDER --out grades.csv --student anna --fresh
 
 FOLDER holds STUDENT/NN_slug.ipynb or, as nbgrader collects them, STUDENT/ASSIGNMENT/NN_slug.ipynb. Every notebook runs in a process of its own,
 confined as far as the platform allows; the first line printed says how far. Results are kept beside the CSV (grades.state): a stopped run goes
-on where it was, and what did not change is not run again. Points for answers marked by hand are entered in manual.csv beside the CSV.
+on where it was, and what did not change is not run again. Points for answers marked by hand are entered in grades.manual.csv beside the CSV;
+grades.totals.csv has one line for each student and assignment.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, help="the folder with one folder for each student")
     parser.add_argument("--out", type=Path, default=Path("grades.csv"), help="the CSV to write (default grades.csv)")
     parser.add_argument("--feedback", type=Path, help="a folder for one page a student")
-    parser.add_argument("--manual", type=Path, help="points entered by hand (default manual.csv beside --out)")
+    parser.add_argument("--manual", type=Path, help="points entered by hand (default grades.manual.csv for --out grades.csv)")
     parser.add_argument("--masters", type=Path, help="the folder of the masters (default: the book's coursework/)")
     parser.add_argument("--jobs", type=int, default=2, help="submissions at a time (default 2)")
-    parser.add_argument("--time", type=float, default=120, help="seconds that one submission may take (default 120)")
+    parser.add_argument("--time", type=float, default=120, help="processor seconds that one submission may take (default 120; four times as many by the clock)")
     parser.add_argument("--memory", default="4G", help="memory that one submission may use (default 4G)")
     parser.add_argument("--student", help="this student alone")
     parser.add_argument("--fresh", action="store_true", help="grade anew what was graded before")

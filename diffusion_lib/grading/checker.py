@@ -39,6 +39,8 @@ class Checker:
     """
 
     def __init__(self, client: Client, names: dict[str, Any] | None = None) -> None:
+        if names is None:
+            reset()
         self.client = client
         self.names: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__} if names is None else dict(names)
         self.own: set[str] = {*self.names, *vars(builtins)}  # nobody's `abs` but Python's
@@ -79,6 +81,14 @@ class Checker:
         for name in self.client.defined(sorted(used)):
             with contextlib.suppress(WireError):                             # too large, or too odd: then it is missing
                 self.names[name] = self.client.variable(name)
+
+
+def reset() -> None:
+    """torch's switches as at its start: a master that sets one must not reach the next submission that this process tests."""
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+    torch.manual_seed(0)
 
 
 def plain(source: str) -> str:

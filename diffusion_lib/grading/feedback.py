@@ -5,13 +5,17 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from diffusion_lib.grading.masters import meta
+from diffusion_lib.grading.masters import meta, task_of
 from diffusion_lib.grading.submissions import Found, without_hidden
+
+UNMARKED = -1.0  # the score that stands for none in nbgrader's template
+TOTALS = ("student", "assignment", "points", "max", "machine", "machine_max", "hand", "hand_max", "not_yet_marked")
 
 
 def write_all(folder: Path, state: Path, found: list[Found], results: dict[Found, dict], lines: list[dict], enforced: str) -> None:
@@ -33,8 +37,9 @@ def write_all(folder: Path, state: Path, found: list[Found], results: dict[Found
 
 
 def page_of(student: str, lines: list[dict], notebooks: list[tuple[str, str | None]], enforced: str) -> str:
-    """A student's page as HTML: the table of points, then what was handed in, executed. Hidden tests are not shown."""
+    """A student's page as HTML: the tables of points, then what was handed in, executed. Hidden tests are not shown."""
     together = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(table(lines, enforced), id="summary")])
+    names: dict[str, str] = {}
     for assignment, text in notebooks:
         if text is None:
             continue
@@ -46,21 +51,68 @@ def page_of(student: str, lines: list[dict], notebooks: list[tuple[str, str | No
                 cell.source = without_hidden(cell.source)
             if not data.get("locked") and cell.cell_type != "code":
                 cell.source = html.escape(cell.source, quote=False)
-            if data.get("grade") and data.get("solution"):
-                line = mine[data["grade_id"]]
-                data["score"], data["comment"] = float(line["points"] or 0), line["reason"]
+            if data.get("grade"):
+                line = mine[task_of(data["grade_id"])]
+                data["grade_id"] = f"{assignment}--{data['grade_id']}"
+                names[data["grade_id"]] = _name(line)
+                if data.get("solution"):
+                    data["score"], data["comment"] = float(line["points"] or UNMARKED), "\n".join(line["said"])
             together.cells.append(cell)
-    score, most = (sum(float(line[key] or 0) for line in lines) for key in ("points", "max"))
-    return _export(together, {"notebook": student, "score": score, "max_score": most, "late_penalty": 0})
+    page = _export(together, {"notebook": student, "score": 0, "max_score": 0, "late_penalty": 0})
+    page = re.sub(r"(<h4>.*?) \(Score: [^)]*\)</h4>\s*<div id=\"toc\">.*?</div>", r"\1</h4>", page, count=1, flags=re.S)
+    page = re.sub(rf'(<span class="pull-right">\s*)Score: {UNMARKED} / ([\d.]+)', r"\1Not yet marked, of \2", page)
+    return re.sub(r"Grade cell: <code>([^<]*)</code>", lambda found: f"Test of {names.get(found[1], found[1])}", page)
+
+
+def _name(line: dict) -> str:
+    """A task as the student knows it, and its name in the file: "Task 5a (`start`)"."""
+    return f"{line['number']} ({line['task']})" if line["number"] else line["task"]
 
 
 def table(lines: list[dict], enforced: str) -> str:
-    """The points by task as a Markdown table."""
-    said = ["# Points", "", "| assignment | task | points | of | reason |", "|---|---|---|---|---|"]
+    """The points by task in Markdown: a table and a total for each assignment."""
+    said = []
+    for total in totals(lines):
+        said += [f"# Points: {total['assignment']}", "", f"**{in_words(total)}**", "", "| task | points | of | reason |", "|---|---|---|---|"]
+        for line in lines:
+            if line["assignment"] == total["assignment"]:
+                reason = "<br>".join(map(_text, line["said"])) or ("Passed." if line["points"] == line["max"] else "")
+                said.append(f"| {_text(_name(line))} | {line['points'] or 'not yet marked'} | {line['max']} | {reason} |")
+        said.append("")
+    return "\n".join([*said, f"<small>{html.escape(enforced)}</small>"])
+
+
+def totals(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each student and assignment: points by machine, by hand, and those not yet marked, which count in no total."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for line in lines:
-        reason = html.escape(line["reason"], quote=False).replace("|", "\\|").replace("`", "'").replace("[", "\\[").replace("*", "\\*").replace("_", "\\_")
-        said.append(f"| {line['assignment']} | {line['task']} | {line['points'] or '–'} | {line['max']} | {reason or 'Passed.'} |")
-    return "\n".join([*said, "", f"<small>{html.escape(enforced)}</small>"])
+        row = found.setdefault((line["student"], line["assignment"]),
+                               {"student": line["student"], "assignment": line["assignment"], **dict.fromkeys(TOTALS[2:], 0.0)})
+        kind = "hand" if line["manual"] else "machine"
+        row["max"] += float(line["max"])
+        row[f"{kind}_max"] += float(line["max"])
+        for key in ("not_yet_marked",) if line["points"] == "" else ("points", kind):
+            row[key] += float(line["points"] or line["max"])
+    return [{key: f"{value:g}" if isinstance(value, float) else value for key, value in row.items()} for row in found.values()]
+
+
+def in_words(total: dict[str, str]) -> str:
+    """A row of `totals` as a sentence: "39 of 39 by machine; 9 by hand, not yet marked."."""
+    missing = total["not_yet_marked"]
+    if total["hand_max"] == "0":
+        return f"{total['machine']} of {total['machine_max']} points." if missing == "0" else f"{missing} points could not be graded yet."
+    hand = f"{total['hand']} of {total['hand_max']} by hand" if missing == "0" else (
+        f"{missing} by hand, not yet marked" if missing == total["hand_max"] else
+        f"{total['hand']} of {total['hand_max']} by hand so far, {missing} of them not yet marked")
+    whole = f"; {total['points']} of {total['max']} points in all" if missing == "0" else ""
+    return f"{total['machine']} of {total['machine_max']} by machine; {hand}{whole}."
+
+
+def _text(reason: str) -> str:
+    """A student's words in a table of Markdown, as words."""
+    for mark, plain in (("|", "\\|"), ("`", "'"), ("[", "\\["), ("*", "\\*"), ("_", "\\_")):
+        reason = reason.replace(mark, plain)
+    return html.escape(reason, quote=False)
 
 
 def _export(notebook: nbformat.NotebookNode, told: dict[str, Any]) -> str:
@@ -81,27 +133,28 @@ def _export(notebook: nbformat.NotebookNode, told: dict[str, Any]) -> str:
 
 
 def picture(path: Path, lines: list[dict]) -> None:
-    """The class in one picture: for each assignment the totals, and each task's share of its points."""
+    """The class in one picture, a row for each assignment: the totals, and each task's share of its points. Tasks that wait for a mark are left out."""
     from diffusion_lib import plotting
 
     graded = [line for line in lines if line["task"]]
     if not graded:
         return
     assignments = sorted({line["assignment"] for line in graded})
-    fig, axes = plotting.figure(title(graded), rows=len(assignments), columns=2, height=0.6 + 3.0 * len(assignments), squeeze=False)
+    fig, axes = plotting.figure(rows=len(assignments), columns=2, height=0.4 + 3.2 * len(assignments), squeeze=False)
     for (left, right), assignment in zip(axes, assignments, strict=True):
         here = [line for line in graded if line["assignment"] == assignment]
+        share = shares(here)
         totals: dict[str, float] = {}
         for line in here:
-            totals[line["student"]] = totals.get(line["student"], 0.0) + float(line["points"] or 0)
-        most = sum({line["task"]: float(line["max"]) for line in here}.values())
+            if share[line["task"]] is not None:
+                totals[line["student"]] = totals.get(line["student"], 0.0) + float(line["points"])
+        most = sum({line["task"]: float(line["max"]) for line in here if share[line["task"]] is not None}.values()) or 1.0
         left.hist(list(totals.values()), bins=[most * i / 10 for i in range(11)], color=plotting.BLUE)
+        left.set_title(title(here), loc="left")
         left.set(xlabel=f"{assignment}: points of {most:g}", ylabel="students", xlim=(0, most))
-        tasks = list(dict.fromkeys(line["task"] for line in here))
-        marked = [[float(line["points"]) / float(line["max"]) for line in here if line["task"] == task and line["points"] != ""] for task in tasks]
-        share = [sum(values) / len(values) if values else 0.0 for values in marked]
-        right.barh(range(len(tasks)), share, color=plotting.GREEN)
-        right.set_yticks(range(len(tasks)), [task if values else f"{task} (not marked)" for task, values in zip(tasks, marked, strict=True)])
+        names = {line["task"]: _name(line) for line in here}
+        right.barh(range(len(share)), [value or 0.0 for value in share.values()], color=plotting.GREEN)
+        right.set_yticks(range(len(share)), [names[task] if value is not None else f"{names[task]}: not yet marked" for task, value in share.items()])
         right.invert_yaxis()
         right.set(xlabel="mean share of the points", xlim=(0, 1))
     scratch = path.with_suffix(".png.tmp")
@@ -109,13 +162,24 @@ def picture(path: Path, lines: list[dict]) -> None:
     scratch.replace(path)
 
 
-def title(lines: list[dict]) -> str:
-    """The finding: the mean, and the task that cost most."""
-    students = {(line["student"], line["assignment"]) for line in lines}
-    mean = sum(float(line["points"] or 0) for line in lines) / len(students)
-    shares: dict[str, list[float]] = {}
+def shares(lines: list[dict]) -> dict[str, float | None]:
+    """Each task's mean share of its points; None where someone's answer is not yet marked (the empty ones, already 0, say nothing)."""
+    found: dict[str, list[float | None]] = {}
     for line in lines:
-        if line["points"] != "":
-            shares.setdefault(line["task"], []).append(float(line["points"]) / float(line["max"]))
-    hardest = min(shares, key=lambda task: sum(shares[task]) / len(shares[task]), default="")
-    return f"{len(students)} submissions, {mean:.1f} points in the mean; '{hardest}' was the hardest task"
+        found.setdefault(line["task"], []).append(None if line["points"] == "" else float(line["points"]) / float(line["max"]))
+    return {task: None if None in values else sum(values) / len(values) for task, values in found.items()}
+
+
+def title(lines: list[dict]) -> str:
+    """The finding of one assignment: the mean, and the task that cost most."""
+    share = {task: value for task, value in shares(lines).items() if value is not None}
+    counted = [line for line in lines if line["task"] in share]
+    students = len({line["student"] for line in lines})
+    if not counted:
+        return f"{lines[0]['assignment']}: {students} students, nothing marked yet"
+    mean = sum(float(line["points"]) for line in counted) / students
+    most = sum({line["task"]: float(line["max"]) for line in counted}.values())
+    hardest = min(share, key=share.get)
+    name = next(_name(line) for line in counted if line["task"] == hardest)
+    hard = f"; hardest: {name}" if share[hardest] < max(share.values()) else ""
+    return f"{lines[0]['assignment']}: {students} students, {mean:.1f} of {most:g} in the mean{hard}"

@@ -19,7 +19,7 @@ from diffusion_lib.grading import feedback, marking, submissions
 from diffusion_lib.grading.masters import COURSEWORK, Master, masters, read
 from diffusion_lib.grading.sandbox import Limits, Student, enforced
 
-COLUMNS = ("student", "assignment", "task", "points", "max", "reason", "enforced")
+COLUMNS = ("student", "assignment", "task", "number", "points", "max", "reason", "enforced")
 BY_HAND = ("student", "assignment", "task", "points", "comment")
 
 
@@ -43,7 +43,11 @@ class Run:
 
     @property
     def by_hand(self) -> Path:
-        return self.manual or self.out.with_name("manual.csv")
+        return self.manual or self.out.with_suffix(".manual.csv")
+
+    @property
+    def totals(self) -> Path:
+        return self.out.with_suffix(".totals.csv")
 
 
 def grade(run: Run, say: Any = print) -> list[dict[str, Any]]:
@@ -76,14 +80,20 @@ def grade(run: Run, say: Any = print) -> list[dict[str, Any]]:
         for one, result in _all(run, waiting, known):
             results[one] = result
             bar.update()
-    lines = _lines(found, results, entered)
+    for sentence in strangers(run, found, entered):
+        say(sentence)
+    lines = _lines(found, results, entered, known)
     write_csv(run.out, COLUMNS, lines)
+    write_csv(run.totals, feedback.TOTALS, feedback.totals(lines))
     missing = [line for line in lines if line["points"] == ""]
     remember_by_hand(run.by_hand, missing)
     if run.feedback is not None:
         feedback.write_all(run.feedback, run.state, found, results, lines, enforced(held))
     feedback.picture(run.out.with_suffix(".png"), lines)
-    say(f"{len({line['student'] for line in lines})} students -> {run.out}, {run.out.with_suffix('.png')}"
+    beside = sorted(entry.name for entry in os.scandir(run.folder) if entry.name.endswith(".ipynb"))
+    if beside:
+        say(f"Not graded, since it lies in no student's folder: {', '.join(beside)} in {run.folder}; expected STUDENT/NN_slug.ipynb.")
+    say(f"{len({line['student'] for line in lines})} students -> {run.out}, {run.totals}, {run.out.with_suffix('.png')}"
         + (f", {run.feedback}" if run.feedback else "") + (f"; {len(missing)} answers wait to be marked in {run.by_hand}" if missing else ""))
     return lines
 
@@ -169,8 +179,19 @@ def _library() -> str:
     return digest.hexdigest()
 
 
-def _lines(found: list[submissions.Found], results: dict, entered: dict) -> list[dict[str, Any]]:
+def strangers(run: Run, found: list[submissions.Found], entered: dict) -> list[str]:
+    """A sentence for each entry by hand that belongs to nobody's submission."""
+    everyone = {entry.name for entry in os.scandir(run.folder) if entry.is_dir()}
+    handed_in = {(one.student, one.assignment) for one in found}
+    said = [f"{run.by_hand}: no student {student!r} in {run.folder}; these points count for nobody: mend the name."
+            for student in sorted({key[0] for key in entered} - everyone)]
+    return said + [f"{run.by_hand}: {student} handed in no {slug}; these points count for nothing."
+                   for student, slug in sorted({key[:2] for key in entered} - handed_in) if student in everyone and run.student is None]
+
+
+def _lines(found: list[submissions.Found], results: dict, entered: dict, known: dict[str, Master]) -> list[dict[str, Any]]:
     lines = []
+    labels = {(slug, task.name): task.label for slug, master in known.items() for task in master.tasks}
     for one in found:
         result = results[one]
         for row in result["rows"]:
@@ -178,11 +199,13 @@ def _lines(found: list[submissions.Found], results: dict, entered: dict) -> list
             by_hand = entered.get((one.student, one.assignment, row["task"]))
             if by_hand is not None:
                 points = by_hand[0]
-                reason = f"Marked by hand. {by_hand[1]}".strip() if row["manual"] else f"Changed by hand. {by_hand[1]} {reason}".strip()
+                reason = f"{'Marked' if row['manual'] else 'Changed'} by hand. {by_hand[1]}".strip()
             if one.path is not None and one.path.stem != one.assignment:
-                reason = f"Handed in as {one.path.name}. {reason}".strip()
-            lines.append({"student": one.student, "assignment": one.assignment, "task": row["task"], "points": "" if points is None else f"{points:g}",
-                          "max": f"{row['max']:g}", "reason": _safe(reason), "enforced": " ".join(result["held"]), "manual": row["manual"]})
+                reason = f"Handed in as {one.path.name}.\n{reason}".strip()
+            said = [safe for part in reason.split("\n") if (safe := _safe(part))]
+            lines.append({"student": one.student, "assignment": one.assignment, "task": row["task"],
+                          "number": labels.get((one.assignment, row["task"]), ""), "points": "" if points is None else f"{points:g}",
+                          "max": f"{row['max']:g}", "reason": " // ".join(said), "said": said, "enforced": " ".join(result["held"]), "manual": row["manual"]})
     return lines
 
 

@@ -79,7 +79,7 @@ def mark(path: Path, master: Master, book: Path, student: str, limits: Limits, h
         prepare(Path(work), path.parent)
         job = {"notebook": nbformat.writes(notebook), "work": work, "master": str(master.path), "limits": asdict(limits),
                "hidden": [str(folder) for folder in [*hidden, scratch]]}
-        reply = worker.ask(job, seconds=2 * limits.time + 120)
+        reply = worker.ask(job, seconds=2 * limits.wall + 120)
         if reply is None:
             return {"rows": unknown(master, "The tests did not come to an end: the grading process was stopped. Grade again."),
                     "notebook": None, "held": {}, "again": True}
@@ -113,7 +113,7 @@ def rows(master: Master, scores: dict[str, float | None], reasons: dict[str, str
             continue
         told = list(dict.fromkeys(reasons.get(test, "The test was not reached.") for test in task.tests if not scores.get(test)))
         points = sum(scores.get(test) or 0.0 for test in task.tests)
-        found.append({"task": task.name, "points": points, "max": task.points, "reason": " ".join([*([remark] if remark else []), *told]), "manual": False})
+        found.append({"task": task.name, "points": points, "max": task.points, "reason": "\n".join([*([remark] if remark else []), *told]), "manual": False})
     return found
 
 

@@ -27,12 +27,16 @@ class MasterError(ValueError):
 
 @dataclass
 class Task:
-    """One task: a solution cell and its tests, or an answer marked by hand (then ``tests`` is empty)."""
+    """One task: a solution cell and its tests, or an answer marked by hand (then ``tests`` is empty).
+
+    label: its number as the student knows it, "Task 5a" (of the check) or "Task 6, by hand" (of the heading); empty where there is none
+    """
 
     name: str
     points: float = 0.0
     manual: bool = False
     tests: list[str] = field(default_factory=list)
+    label: str = ""
 
 
 @dataclass
@@ -95,9 +99,12 @@ def read(path: str | Path) -> Master:
 def _tasks(slug: str, notebook: nbformat.NotebookNode) -> list[Task]:
     found: dict[str, Task] = {}
     seen: set[str] = set()
+    heading, numbers = "", dict[str, list[str]]()
     for cell in notebook.cells:
         data, source = meta(cell), cell.source
         name = data.get("grade_id")
+        if cell.cell_type == "markdown":
+            heading = (re.findall(r"^#+ +(Task \d+[a-z]?)\b", source, re.M) or [heading])[-1]
         where = f"{slug}.md, cell {name!r}"
         if not isinstance(name, str) or not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", name) or name in seen:
             raise MasterError(f"{where}: the grade_id is missing, taken, or no slug; expected another one in [a-z0-9-], at most 63 characters.")
@@ -119,11 +126,14 @@ def _tasks(slug: str, notebook: nbformat.NotebookNode) -> list[Task]:
             if task is None or task.manual or task_of(name) == name or cell.cell_type != "code":
                 raise MasterError(f"{where}: a test belongs to a code cell before it; expected the grade_id TASK-test, with TASK the solution's grade_id.")
             task.tests.append(name)
+            numbers.setdefault(task.name, []).extend(re.findall(r"""check\(["']cw\d+\.(\w+)["']""", source))
+            if numbers[task.name]:
+                task.label = f"Task {', '.join(dict.fromkeys(numbers[task.name]))}"
             task.points += data["points"]
         elif solution:
             if grade == (cell.cell_type == "code"):
                 raise MasterError(f"{where}: expected grade false in a code cell to be solved, and grade true in a Markdown cell marked by hand.")
-            found[name] = Task(name, float(data.get("points", 0)), manual=grade)
+            found[name] = Task(name, float(data.get("points", 0)), manual=grade, label=f"{heading}, by hand".removeprefix(", ") if grade else heading)
     for task in found.values():
         if not task.manual and not task.tests:
             raise MasterError(f"{slug}.md: the task {task.name!r} has no test; expected a cell {task.name + '-test'!r} after it.")

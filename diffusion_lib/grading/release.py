@@ -3,14 +3,15 @@
     python -m diffusion_lib.grading.release [02_ddpm ...] [--out coursework/_out] [--address OWNER/REPO/blob/main/FOLDER] [--run]
 
 writes ``students/02_ddpm/02_ddpm.ipynb`` and ``instructor/02_ddpm.ipynb`` under --out. --address says where you publish the students' notebooks
-on GitHub: their Colab link then opens them there; without it the link opens Colab, where a notebook can be uploaded. --run executes the
-instructor's notebooks and stores their outputs.
+on GitHub, all in that folder itself (FOLDER/02_ddpm.ipynb): their Colab link then opens them there. Without it the link opens Colab, where a
+notebook can be uploaded. --run executes the instructor's notebooks and stores their outputs.
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import re
 import sys
 from pathlib import Path
 
@@ -156,6 +157,9 @@ def main() -> int:
     if not chosen:
         print(f"There is no master {' or '.join(options.names)} in {options.masters}; expected NN_slug.md.", file=sys.stderr)
         return 2
+    if options.address and not re.fullmatch(r"[\w.-]+/[\w.-]+/blob/[\w./-]+", options.address):
+        print(f"The address {options.address} was given; expected OWNER/REPO/blob/BRANCH/FOLDER, without https:// and github.com.", file=sys.stderr)
+        return 2
     out = options.out or options.masters / "_out"
     for path in chosen:
         master = read(path)
@@ -166,6 +170,8 @@ def main() -> int:
         write(theirs, out / "instructor" / f"{path.stem}.ipynb")
         points = sum(task.points for task in master.tasks)
         print(f"{path.stem}: {len(master.tasks)} tasks, {points:g} points -> {out / 'students' / path.stem}, {out / 'instructor'}")
+    if options.address:
+        print(f"The Colab links expect the notebooks in one folder: {options.address.strip('/')}/{chosen[0].stem}.ipynb, not in a folder each.")
     return 0
 
 

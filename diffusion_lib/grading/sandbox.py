@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from diffusion_lib.grading.gate import Stopped
+from diffusion_lib.grading.shell import WALL
 from diffusion_lib.grading.wire import WireError, receive, send
 
 PACKAGE = Path(__file__).resolve().parents[2]
 GIB = 2**30
+RUNNING = "; this cell was the one running."
 START = 180.0  # seconds that a busy machine may need to start Python and load torch; the submission's own time begins after it
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one submission may use: seconds in all and for one cell, bytes of memory and disk, characters of output a cell.
+    """What one submission may use: processor seconds in all and for one cell, bytes of memory and disk, characters of output a cell.
 
+    By the clock each may take `WALL` times as long: a busy machine costs no student a mark, and one that sleeps is stopped all the same.
     namespaces, landlock, seccomp: use them where the platform has them (False is for tests of what is left)
     """
 
@@ -38,6 +41,11 @@ class Limits:
     namespaces: bool = True
     landlock: bool = True
     seccomp: bool = True
+
+    @property
+    def wall(self) -> float:
+        """Seconds by the clock in all."""
+        return WALL * self.time
 
 
 class Student:
@@ -56,6 +64,7 @@ class Student:
             stderr=subprocess.DEVNULL, cwd=self.work, env=environment(self.work), start_new_session=True, close_fds=True)
         self._ended = threading.Event()
         self._begun = time.monotonic() + START  # until it is ready
+        self._used, self._used_before = 0.0, None  # processor seconds: in all, and those of its start
         self._watchman = threading.Thread(target=self._watch, daemon=True)
         self._watchman.start()
         settings = {**asdict(limits), "work": str(self.work), "hidden": [str(p) for p in map(Path.resolve, hidden) if p.is_dir() and not _needed(p)]}
@@ -63,6 +72,7 @@ class Student:
             self.process.stdin.write(json.dumps(settings).encode() + b"\n")
             self.process.stdin.flush()
             self.held: dict[str, str] = self._read()[0]["ready"]
+            self._used_before = _processor(self.process.pid)
             self._begun = time.monotonic()
         except (OSError, KeyError, TypeError) as problem:
             self.end()
@@ -77,7 +87,7 @@ class Student:
         """One request and its reply. Errors: Stopped."""
         if self.process.stdin.closed:
             self._fail()
-        left = self.limits.time - (time.monotonic() - self._begun)
+        left = self.limits.time - self._spent()
         try:
             send(self.process.stdin, {**request, "limit": max(0.1, min(self.limits.cell, left - 1))}, buffers)
         except OSError:
@@ -104,13 +114,21 @@ class Student:
         self.end()
         raise Stopped(self.why or _ending(self.process.returncode))
 
+    def _spent(self) -> float:
+        """Processor seconds since it was ready, as the watch last saw them."""
+        return 0.0 if self._used_before is None else max(0.0, self._used - self._used_before)
+
     def _watch(self) -> None:
         """Time, memory, disk, twice a second."""
         import psutil
 
         while not self._ended.wait(0.3):
-            if time.monotonic() - self._begun > self.limits.time:
-                self.why = f"Stopped after {self.limits.time:g} s: an endless loop, or more work than the limit allows."
+            self._used = max(self._used, _processor(self.process.pid))
+            if self._spent() > self.limits.time:
+                self.why = f"Stopped: the notebook as a whole took more than {self.limits.time:g} s of processor time{RUNNING}"
+            elif time.monotonic() - self._begun > self.limits.wall:
+                self.why = (f"Stopped: the notebook as a whole took more than {self.limits.wall:g} s by the clock, "
+                            f"{self._spent():.0f} s of them on the processor{RUNNING}")
             elif disk(self.work) > self.limits.disk:
                 self.why = f"Stopped: it wrote more than {self.limits.disk / 2**20:.0f} MiB."
             else:
@@ -149,6 +167,19 @@ class Student:
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
                 pipe.close()
+
+
+def _processor(pid: int) -> float:
+    """Processor seconds of a process and its children so far."""
+    import psutil
+
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for one in [process, *process.children(recursive=True)]:
+            with contextlib.suppress(psutil.Error):
+                total += sum(one.cpu_times()[:2])
+    return total
 
 
 def _needed(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,8 +115,16 @@ def load(path: Path) -> nbformat.NotebookNode:
     return notebook
 
 
+def tools_on_path() -> None:
+    """nbgrader starts `alembic` by its name: it lies beside this Python, whether or not the environment is activated."""
+    beside, path = os.path.dirname(sys.executable), os.environ.get("PATH", os.defpath)
+    if beside not in path.split(os.pathsep):
+        os.environ["PATH"] = os.pathsep.join([beside, path])
+
+
 def gradebook(master: Master, path: Path) -> str:
     """A new nbgrader gradebook with the master's cells in it; its address."""
+    tools_on_path()
     from nbgrader.api import Gradebook
     from nbgrader.preprocessors import SaveCells
 

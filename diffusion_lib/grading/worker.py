@@ -22,9 +22,11 @@ from diffusion_lib.grading.carry import Answers, forward
 from diffusion_lib.grading.checker import SKIP, Checker, Outcome
 from diffusion_lib.grading.gate import Client, Stopped
 from diffusion_lib.grading.masters import meta, read
-from diffusion_lib.grading.sandbox import Limits, Student
+from diffusion_lib.grading.sandbox import RUNNING, Limits, Student
 
 LONGEST = 100_000  # characters of one output
+LATER = ", before the turn of this cell."
+
 
 def execute(notebook: nbformat.NotebookNode, work: Path, limits: Limits, hidden: list[Path],
             answers: Answers) -> tuple[dict[str, str], dict[str, Outcome], list[str]]:
@@ -64,10 +66,10 @@ def execute(notebook: nbformat.NotebookNode, work: Path, limits: Limits, hidden:
                     with contextlib.suppress(Exception):
                         checker.run(cell.source)
             except Stopped as problem:
-                dead = dead or str(problem)
-                cell.outputs = _shown(Outcome(False, dead))
+                cell.outputs = _shown(Outcome(False, dead or str(problem)))
+                dead = dead or str(problem).replace(RUNNING, LATER)
             if student is not None and student.process.poll() is not None and not dead:
-                dead = student.why or "The notebook's process ended."
+                dead = student.why.replace(RUNNING, LATER) or "The notebook's process ended."
         if not dead:
             with contextlib.suppress(Stopped):
                 carried = forward(notebook, answers, student, checker, outcomes)
