@@ -89,6 +89,24 @@ def test_broken_references_are_named(book, change, complaint):
     assert any(complaint in problem for problem in equations.wrong()), equations.wrong()
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("", ""), "page.md: tags an equation"),
+        (("\n\\tag{1.1}", ""), None),
+        (("# (1.1)", "# (1.7)"), "page.md: a comment in code cell 2 cites (1.7)"),
+        (("By (1.1)", "By (1.4)"), "page.md: the text refers to (1.4)"),
+    ],
+)
+def test_a_page_without_a_number_refers_and_tags_nothing(book, change, complaint):
+    text = book()
+    page = text.with_name("page.md")
+    page.write_text(CHAPTER.replace(*change), encoding="utf-8")
+    assert chapters.chapters() == [text] and chapters.masters() == [text, page]
+    problems = [problem for problem in equations.wrong() if problem.startswith("page.md")]
+    assert any(complaint in problem for problem in problems) if complaint else not problems
+
+
 def test_docstrings_cite_equations(book, tmp_path):
     book(("# (1.1)", ""))
     source = 'def f(x):\n    """Twice x, {}. Ho et al. 2020, eq. 7."""\n    return 2 * x\n'

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from chapters import ROOT, chapters, config  # noqa: E402
+from chapters import ROOT, config, masters  # noqa: E402
 
 REPOSITORY = re.compile(r"https://github\.com/([\w.-]+)/([\w.-]+?)(?:\.git)?/?")
 NAME = r"[\w.-]+/[\w-]+(?:\.(?!git\b)[\w-]+)*"
@@ -39,7 +39,7 @@ def address() -> str:
 
 
 def places() -> list[Path]:
-    files = [*chapters(), *sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "coursework").glob("*.md"))]
+    files = [*masters(), *sorted((ROOT / "book").glob("*.md")), *sorted((ROOT / "coursework").glob("*.md"))]
     files += [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml")]
     return [path for path in files if path.exists()]
 
@@ -59,7 +59,7 @@ def wrong() -> list[str]:
         if stamped(text, name) != text:
             problems.append(f"{path.relative_to(ROOT)} carries another address than _config.yml")
     branch = config()["repository"].get("branch", "main")
-    for path in chapters():
+    for path in masters():
         text = path.read_text(encoding="utf-8")
         paired = f"notebooks/{path.stem}.ipynb"
         for wanted in (

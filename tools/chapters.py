@@ -44,11 +44,16 @@ def chapters() -> list[Path]:
     return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.md"))
 
 
+def masters() -> list[Path]:
+    """Every text master that has a paired notebook: the chapters, then the pages without a number (and without equations)."""
+    return [*chapters(), *sorted(NOTEBOOKS.glob("[a-z]*.md"))]
+
+
 def select(names: list[str]) -> list[Path]:
-    """The chapters whose file name starts with one of `names`; all of them if there are none."""
-    found = [path for path in chapters() if not names or any(path.stem.startswith(Path(n).stem) for n in names)]
+    """The masters whose file name starts with one of `names`; all of them if there are none."""
+    found = [path for path in masters() if not names or any(path.stem.startswith(Path(n).stem) for n in names)]
     if not found:
-        raise SystemExit(f"no chapter is called {' or '.join(names)}; there are {[p.stem for p in chapters()]}")
+        raise SystemExit(f"no chapter is called {' or '.join(names)}; there are {[p.stem for p in masters()]}")
     return found
 
 

@@ -17,7 +17,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from chapters import LIBRARY, REFERENCE, ROOT, CodeCell, chapters, code_cells, comments, equations, plain, read  # noqa: E402
+from chapters import (  # noqa: E402
+    LIBRARY,
+    REFERENCE,
+    ROOT,
+    CodeCell,
+    chapters,
+    code_cells,
+    comments,
+    equations,
+    masters,
+    plain,
+    read,
+)
 
 PAGE = ROOT / "book" / "equations.md"
 CITED = re.compile(r"Book,?\s+((?:\(\d+\.\d+\)(?:\s*(?:,\s*and|,|;|and|or|to|–|-)\s*(?=\())?)+)")
@@ -75,11 +87,14 @@ def wrong() -> list[str]:
                 f"{path.name}: equation {at + 1} is tagged {numbers[at]}, not {expected[at]} (tags count up from 1)"
             )
         tags.update(dict.fromkeys(numbers, path.name))
-    cited = set()
-    for path in chapters():
+    cited, numbered = set(), chapters()
+    for path in masters():
+        if path not in numbered and equations(path):
+            problems.append(f"{path.name}: tags an equation, and has no chapter number to count it by")
         for cell in code_cells(path):
             for number in cell_citations(cell):
-                cited.add(number)
+                if path in numbered:  # the index leads to chapters alone
+                    cited.add(number)
                 if number not in tags:
                     problems.append(
                         f"{path.name}: a comment in code cell {cell.index + 1} cites ({number}), which does not exist"
@@ -91,7 +106,7 @@ def wrong() -> list[str]:
                 problems.append(
                     f"{definition.module}: the docstring of {definition.name} cites ({number}), which does not exist"
                 )
-    pages = [(p.name, c.source) for p in chapters() for c in read(p).cells if c.cell_type == "markdown"]
+    pages = [(p.name, c.source) for p in masters() for c in read(p).cells if c.cell_type == "markdown"]
     pages += [(p.name, p.read_text(encoding="utf-8")) for p in sorted((ROOT / "book").glob("*.md")) if p != PAGE]
     for name, text in pages:
         for number in REFERENCE.findall(plain(text)):
