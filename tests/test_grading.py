@@ -74,6 +74,7 @@ def students(master, folder):
     student("stub", answered(master, {}), {"double": 0, "triple": 0}, "double(1)")
     hand_in(folder, "unknown", '{"cells": []}', "thesis.ipynb")
     (folder / "zero").mkdir()
+    (folder / "stray.ipynb").write_text("{}")                                 # beside the students: nobody's
     return wants
 
 
@@ -106,6 +107,7 @@ def test_each_gets_its_points_and_its_reason(school):
     assert "no assignment's name" in table["unknown", ""]["reason"] and "Nothing was handed in" in table["zero", ""]["reason"]
     assert table["anna", "conclude"]["points"] == "" and "by hand" in table["anna", "conclude"]["reason"]
     assert table["ben", "conclude"]["points"] == "0"
+    assert any("stray.ipynb" in line for line in said)
     assert said[0].startswith("Enforced: ") and "limits" in table["anna", "double"]["enforced"]
 
 
@@ -119,7 +121,7 @@ def test_an_error_is_carried_forward_and_only_an_error(school):
 
 def test_pages_show_points_and_no_hidden_test(school):
     run = school[0]
-    assert {p.stem for p in run.feedback.glob("*.html")} == {p.name for p in run.folder.iterdir()}
+    assert {p.stem for p in run.feedback.glob("*.html")} == {p.name for p in run.folder.iterdir() if p.is_dir()}
     for page in run.feedback.glob("*.html"):
         text = page.read_text(encoding="utf-8")
         assert "hidden_cases" not in text and "very_secret_factor" not in text and "marking key" not in text

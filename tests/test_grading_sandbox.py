@@ -90,10 +90,10 @@ def test_the_time_is_limited_even_for_what_silences_the_alarm(tmp_path):
 
 def test_waiting_costs_the_clock_alone(tmp_path):
     """A busy machine makes a notebook wait: its own seconds are those of the processor. Who sleeps is stopped by the clock, four times as late."""
-    one = Student(tmp_path, Limits(time=1.5, cell=1))
+    one = Student(tmp_path, Limits(time=2.5, cell=1))
     assert one.cell("import time; time.sleep(2.5)")["error"] is None
-    assert "4 s by the clock" in one.cell("time.sleep(60)")["error"]["evalue"] or one.why == ""
-    with pytest.raises(Stopped, match="6 s by the clock, [01] s of them on the processor; this cell was the one running"):
+    assert "4 s by the clock" in one.cell("time.sleep(60)")["error"]["evalue"]
+    with pytest.raises(Stopped, match="10 s by the clock, [012] s of them on the processor; this cell was the one running"):
         one.cell("import signal; signal.signal(signal.SIGALRM, signal.SIG_IGN); time.sleep(60)")
 
 

@@ -140,7 +140,8 @@ def picture(path: Path, lines: list[dict]) -> None:
     if not graded:
         return
     assignments = sorted({line["assignment"] for line in graded})
-    fig, axes = plotting.figure(rows=len(assignments), columns=2, height=0.4 + 3.2 * len(assignments), squeeze=False)
+    heights = [1.4 + 0.45 * max(4, len({line["task"] for line in graded if line["assignment"] == one})) for one in assignments]
+    fig, axes = plotting.figure(rows=len(assignments), columns=2, height=sum(heights), squeeze=False, height_ratios=heights)
     for (left, right), assignment in zip(axes, assignments, strict=True):
         here = [line for line in graded if line["assignment"] == assignment]
         share = shares(here)
@@ -152,9 +153,12 @@ def picture(path: Path, lines: list[dict]) -> None:
         left.hist(list(totals.values()), bins=[most * i / 10 for i in range(11)], color=plotting.BLUE)
         left.set_title(title(here), loc="left")
         left.set(xlabel=f"{assignment}: points of {most:g}", ylabel="students", xlim=(0, most))
-        names = {line["task"]: _name(line) for line in here}
+        names = {line["task"]: f"{line['number']}\n{line['task']}".strip() for line in here}
         right.barh(range(len(share)), [value or 0.0 for value in share.values()], color=plotting.GREEN)
-        right.set_yticks(range(len(share)), [names[task] if value is not None else f"{names[task]}: not yet marked" for task, value in share.items()])
+        right.set_yticks(range(len(share)), [names[task] for task in share], fontsize=9)
+        for at, value in enumerate(share.values()):
+            if value is None:
+                right.text(0.02, at, "not yet marked", va="center", fontsize=9)
         right.invert_yaxis()
         right.set(xlabel="mean share of the points", xlim=(0, 1))
     scratch = path.with_suffix(".png.tmp")
@@ -181,5 +185,5 @@ def title(lines: list[dict]) -> str:
     most = sum({line["task"]: float(line["max"]) for line in counted}.values())
     hardest = min(share, key=share.get)
     name = next(_name(line) for line in counted if line["task"] == hardest)
-    hard = f"; hardest: {name}" if share[hardest] < max(share.values()) else ""
+    hard = f"\nhardest: {name}" if share[hardest] < max(share.values()) else ""
     return f"{lines[0]['assignment']}: {students} students, {mean:.1f} of {most:g} in the mean{hard}"
