@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,8 @@ from grading_cases import RIGHT, answered, hand_in, make_master  # noqa: E402
 
 from diffusion_lib.grading import feedback, marking, masters, submissions  # noqa: E402
 from diffusion_lib.grading import grade as grading  # noqa: E402
+from diffusion_lib.grading.carry import BEHIND, REFUSED, forward  # noqa: E402
+from diffusion_lib.grading.checker import Outcome  # noqa: E402
 from diffusion_lib.grading.sandbox import GIB, Limits  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -240,3 +243,18 @@ def test_bad_calls_get_a_sentence(tmp_path, monkeypatch, capsys, arguments, piec
     monkeypatch.chdir(tmp_path)
     assert main(["grade", *arguments]) == 2
     assert piece in capsys.readouterr().err
+
+
+def test_a_second_fault_behind_a_first_one_gets_its_own_reason():
+    """`marginal` is wrong; `posterior` calls it and has a fault of its own: the student reads of that one, not of what the first caused."""
+    cells = [nbformat.v4.new_code_cell(f"# {name}", metadata={"nbgrader": {"grade_id": name}})
+             for name in ("marginal", "marginal-test", "posterior", "posterior-test")]
+    tasks = [SimpleNamespace(name=name, tests=[f"{name}-test"]) for name in ("marginal", "posterior")]
+    answers = SimpleNamespace(master=SimpleNamespace(tasks=tasks), answer=None, stand_ins=lambda names: ({}, []), defined_by=lambda task: [task])
+    student = SimpleNamespace(exchange=lambda request, buffers: None, cell=lambda source: None)
+    for second, expected in ((Outcome(False, "a variance is asked."), "a variance is asked." + BEHIND), (Outcome(False, REFUSED), "it is NaN."),
+                             (Outcome(False, "it is NaN."), "it is NaN."), (Outcome(True, ""), "")):
+        outcomes = {"marginal-test": Outcome(False, "the sign."), "posterior-test": Outcome(False, "it is NaN.")}
+        passed = forward(nbformat.v4.new_notebook(cells=cells), answers, student, SimpleNamespace(test=lambda source, second=second: second), outcomes)
+        assert outcomes["posterior-test"].reason == expected and outcomes["marginal-test"].reason == "the sign."
+        assert passed == (["posterior"] if second.passed else [])

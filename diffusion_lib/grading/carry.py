@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import io
+from dataclasses import replace
 from typing import Any
 
 import nbformat
@@ -19,6 +20,8 @@ from diffusion_lib.grading.sandbox import Student
 from diffusion_lib.grading.wire import WireError, pack, unpack
 
 LARGEST, MOST = 2**22, 20_000  # bytes of one call's arguments, calls in all
+REFUSED = "only numbers, tensors and lists of them can be handed to an earlier task's answer here."
+BEHIND = " (Tested with right answers to the earlier tasks.)"
 
 
 class Answers:
@@ -75,11 +78,14 @@ class Answers:
 
 
 def _refuse(value: Any, buffers: list[bytes]) -> Any:
-    raise WireError("only numbers, tensors and lists of them can be handed to an earlier task's answer here.")
+    raise WireError(REFUSED)
 
 
 def forward(notebook: nbformat.NotebookNode, answers: Answers, student: Student, checker: Checker, outcomes: dict[str, Outcome]) -> list[str]:
-    """Test again what failed behind a wrong answer; ``outcomes`` is changed. Returns the tasks that passed so. Errors: Stopped."""
+    """Test again what failed behind a wrong answer; ``outcomes`` is changed. Returns the tasks that passed so. Errors: Stopped.
+
+    A task that fails again gets the reason of the second test: that fault is its own, and not the earlier task's.
+    """
     sources = {meta(cell).get("grade_id"): cell.source for cell in notebook.cells if cell.cell_type == "code"}
     wrong: list[str] = []
     passed: list[str] = []
@@ -91,7 +97,8 @@ def forward(notebook: nbformat.NotebookNode, answers: Answers, student: Student,
             student.exchange({"do": "replace", "names": names}, buffers)
             student.cell(sources[task.name])
             again = {test: checker.test(sources[test]) for test in failed}
-            outcomes |= {test: outcome for test, outcome in again.items() if outcome.passed}
+            outcomes |= {test: outcome if outcome.passed else replace(outcome, reason=outcome.reason + BEHIND) for test, outcome in again.items()
+                         if outcome.passed or (outcome.reason != outcomes[test].reason and REFUSED not in outcome.reason)}
             passed += [task.name] if any(outcome.passed for outcome in again.values()) else []
         if failed:
             wrong += answers.defined_by(task.name)

@@ -152,6 +152,7 @@ def picture(path: Path, lines: list[dict]) -> None:
         most = sum({line["task"]: float(line["max"]) for line in here if share[line["task"]] is not None}.values()) or 1.0
         left.hist(list(totals.values()), bins=[most * i / 10 for i in range(11)], color=plotting.BLUE)
         left.set_title(title(here), loc="left")
+        left.yaxis.get_major_locator().set_params(integer=True)
         left.set(xlabel=f"{assignment}: points of {most:g}", ylabel="students", xlim=(0, most))
         names = {line["task"]: f"{line['number']}\n{line['task']}".strip() for line in here}
         right.barh(range(len(share)), [value or 0.0 for value in share.values()], color=plotting.GREEN)
@@ -185,5 +186,5 @@ def title(lines: list[dict]) -> str:
     most = sum({line["task"]: float(line["max"]) for line in counted}.values())
     hardest = min(share, key=share.get)
     name = next(_name(line) for line in counted if line["task"] == hardest)
-    hard = f"\nhardest: {name}" if share[hardest] < max(share.values()) else ""
+    hard = f"\nhardest: {name}" if list(share.values()).count(share[hardest]) == 1 and len(share) > 1 else ""
     return f"{lines[0]['assignment']}: {students} students, {mean:.1f} of {most:g} in the mean{hard}"

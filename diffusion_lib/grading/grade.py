@@ -94,7 +94,7 @@ def grade(run: Run, say: Any = print) -> list[dict[str, Any]]:
     if beside:
         say(f"Not graded, since it lies in no student's folder: {', '.join(beside)} in {run.folder}; expected STUDENT/NN_slug.ipynb.")
     say(f"{len({line['student'] for line in lines})} students -> {run.out}, {run.totals}, {run.out.with_suffix('.png')}"
-        + (f", {run.feedback}" if run.feedback else "") + (f"; {len(missing)} answers wait to be marked in {run.by_hand}" if missing else ""))
+        + (f", {run.feedback}" if run.feedback else "") + (f"; answers that wait to be marked in {run.by_hand}: {len(missing)}" if missing else ""))
     return lines
 
 
