@@ -15,6 +15,7 @@ from diffusion_lib.grading.masters import meta, task_of
 from diffusion_lib.grading.submissions import Found, without_hidden
 
 UNMARKED = -1.0  # the score that stands for none in nbgrader's template
+STYLE = "<style>th, td { padding: 0.3em 0.8em; text-align: left; vertical-align: top; } tr { border-bottom: 1px solid #ddd; }</style>"
 TOTALS = ("student", "assignment", "points", "max", "machine", "machine_max", "hand", "hand_max", "not_yet_marked")
 
 
@@ -61,6 +62,7 @@ def page_of(student: str, lines: list[dict], notebooks: list[tuple[str, str | No
     page = _export(together, {"notebook": student, "score": 0, "max_score": 0, "late_penalty": 0})
     page = re.sub(r"(<h4>.*?) \(Score: [^)]*\)</h4>\s*<div id=\"toc\">.*?</div>", r"\1</h4>", page, count=1, flags=re.S)
     page = re.sub(rf'(<span class="pull-right">\s*)Score: {UNMARKED} / ([\d.]+)', r"\1Not yet marked, of \2", page)
+    page = page.replace("</head>", STYLE + "</head>", 1)
     return re.sub(r"Grade cell: <code>([^<]*)</code>", lambda found: f"Test of {names.get(found[1], found[1])}", page)
 
 
