@@ -18,18 +18,16 @@ from diffusion_lib.checks.laws_04 import (
     agree,
     ask,
     f64,
-    hermite,
     log_posterior,
     log_score,
     noisy_points,
     noisy_score,
     number,
-    numbers,
     positive,
     speckled,
     spread_hint,
-    uniform,
 )
+from diffusion_lib.checks.typed import hermite, numbers, uniform
 
 
 @coursework("cw4.1", "a loss for data with an edge", read="section 4.3, (4.5) and (4.6), and exercise 4.15b")

@@ -20,12 +20,10 @@ from diffusion_lib.checks.laws_05 import (
     bridge,
     f64,
     growth,
-    hermite,
     law_of,
-    numbers,
-    uniform,
     way_back,
 )
+from diffusion_lib.checks.typed import hermite, numbers, uniform
 
 
 @coursework("cw5.1a", "what stands still", read="section 5.3, Itô's formula (5.8)")

@@ -24,6 +24,7 @@ def log_density(rate: float) -> Tensor:
 
 
 def density(rate: float) -> Tensor:
+    """q(z) dz of the encoder on the grid, (6001,)."""
     return log_density(rate).exp()
 
 
@@ -36,10 +37,12 @@ def cases_of(seed: int, n: int) -> list[tuple[int, float, float, float]]:
 
 
 def precision(value: Tensor) -> float:
+    """The relative tolerance that a dtype allows."""
     return 1e-6 if value.dtype == torch.float64 else 1e-3
 
 
 def explain_total(ratio: Tensor, x: Tensor, gain: float, rate: Tensor) -> str:
+    """The usual mistake that explains by which factor the weights are off, as a sentence."""
     log_ratio = ratio.log()
     for what, guess in {
         "log x! is missing from log p(x | z), or has the wrong sign": torch.lgamma(x + 1),
@@ -55,12 +58,14 @@ def explain_total(ratio: Tensor, x: Tensor, gain: float, rate: Tensor) -> str:
 
 
 def tensor(value: object, name: str) -> Tensor:
+    """A student's tensor, without its graph. Errors: WrongAnswer for anything else."""
     if not isinstance(value, Tensor):
         raise WrongAnswer(f"{name} returned a {type(value).__name__}; expected a tensor.")
     return value.detach()
 
 
 def number(answer: Callable, name: str, *args: float) -> float:
+    """A student's function at ``args``, as a float. Errors: WrongAnswer for anything else."""
     value = call(answer, *args)
     try:
         return float(value)
@@ -69,10 +74,12 @@ def number(answer: Callable, name: str, *args: float) -> float:
 
 
 def rebuild_of(x: float, gain: float, rate: float) -> float:
+    """E_q log p(x | z), the first term of the bound, in nats."""
     return float((density(rate) * Poisson(gain * GRID).log_prob(torch.tensor(x, dtype=torch.float64))).sum())
 
 
 def price(rate: float) -> float:
+    """KL(q || prior), the second term of the bound, in nats."""
     prior, q = Exponential(torch.ones((), dtype=torch.float64)), Exponential(torch.tensor(rate, dtype=torch.float64))
     return float((density(rate) * (q.log_prob(GRID) - prior.log_prob(GRID))).sum())
 
@@ -96,16 +103,19 @@ def score(rate: float) -> Tensor:
 
 
 def variance_with(rate: float, baseline: float) -> float:
+    """Variance of one draw of the score-function slope of E_q z with a constant baseline."""
     slope = (GRID - baseline) * score(rate)
     q = density(rate)
     return float((q * slope**2).sum() - (q * slope).sum() ** 2)
 
 
 def second_moment(rate: float, baseline: float) -> float:
+    """Mean square of one such draw: what the best baseline makes least."""
     return float((density(rate) * ((GRID - baseline) * score(rate)) ** 2).sum())
 
 
 def same(found: float, expected: float, what: str, mistakes: dict[str, float]) -> None:
+    """Compare a number with the expected one to 1e-5. Errors: WrongAnswer, with the usual mistake where one explains it."""
     if abs(found - expected) <= 1e-5 * abs(expected):
         return
     for explanation, value in mistakes.items():
@@ -123,6 +133,7 @@ def chi_sq(x: float, gain: float, rate: float) -> float:
 
 
 def chi_sq_reverse(x: float, gain: float, rate: float) -> float:
+    """Chi squared with posterior and encoder exchanged: a usual mistake."""
     log_joint = Poisson(gain * GRID).log_prob(torch.tensor(x, dtype=torch.float64)) - GRID
     log_post = log_joint - (log_joint + CELL.log()).logsumexp(0)
     log_q = Exponential(torch.tensor(rate, dtype=torch.float64)).log_prob(GRID)

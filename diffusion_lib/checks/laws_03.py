@@ -18,6 +18,7 @@ ROUNDING = 1e-9                       # float64 answers; float32 ones get 2e-4
 
 
 def uniform(seed: int, n: int, *ranges: tuple[float, float]) -> list[tuple[float, ...]]:
+    """n draws of one number in each of the (low, high)."""
     draws = torch.rand(n, len(ranges), generator=seeded(100 + seed), dtype=torch.float64)
     return [tuple(low + float(u) * (high - low) for u, (low, high) in zip(row, ranges, strict=True)) for row in draws]
 
@@ -46,6 +47,7 @@ def left_of(spread: float, ell: float) -> float:
 
 
 def number_of(value: object, name: str) -> float:
+    """A student's value as a float. Errors: WrongAnswer for anything else."""
     try:
         return float(value)
     except (TypeError, ValueError, RuntimeError):
@@ -53,6 +55,7 @@ def number_of(value: object, name: str) -> float:
 
 
 def state_of(value: object, shape: tuple[int, ...], name: str) -> Tensor:
+    """A student's state (B, D), finite. Errors: WrongAnswer for another shape, NaN or infinity."""
     if not isinstance(value, Tensor) or tuple(value.shape) != shape:
         given = f"the shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise WrongAnswer(f"Your {name} returned {given}; expected a tensor of shape {shape}.")
@@ -158,6 +161,7 @@ def chapters(times: Tensor, tau: float, ell: float) -> float:
 
 
 def random_grid(seed: int, steps: int) -> Tensor:
+    """Uneven times from 1 down to 0, (steps + 1,)."""
     inner = torch.rand(steps - 1, generator=seeded(40 + seed), dtype=torch.float64) * 0.96 + 0.02
     return torch.cat([inner.new_ones(1), inner.sort(descending=True).values, inner.new_zeros(1)])
 

@@ -7,16 +7,12 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_lib.checks.compare import call, seeded, true_for_all
+from diffusion_lib.checks.compare import call, seeded
 from diffusion_lib.checks.core import WrongAnswer
+from diffusion_lib.checks.typed import uniform
 
 f64 = torch.float64
 LOG_X = torch.linspace(-14.0, 5.0, 305, dtype=f64)         # x = e^v: smooth integrands that vanish at both ends
-
-
-def uniform(seed: int, *bounds: tuple[float, float]) -> list[float]:
-    draws = torch.rand(len(bounds), generator=seeded(seed), dtype=f64).tolist()
-    return [low + (high - low) * u for (low, high), u in zip(bounds, draws, strict=True)]
 
 
 def positive(kind: str, a: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -34,15 +30,8 @@ def ask(answer: object, *args: object) -> object:
 
 
 def number(value: object) -> float:
+    """A student's value, without its graph, as a float."""
     return float(value.detach() if isinstance(value, Tensor) else value)
-
-
-def numbers(value: object, like: Tensor, name: str) -> Tensor:
-    """A student's tensor in float64, of the shape of ``like``."""
-    value = torch.as_tensor(value).detach().to(f64)
-    true_for_all(value.shape == like.shape, f"{name} has shape {tuple(value.shape)}; expected {tuple(like.shape)}: one number for each entry of x.")
-    true_for_all(value.isfinite(), f"{name} holds NaN or infinity: look for a division by zero or the logarithm of a negative number.")
-    return value
 
 
 def speckled(seed: int, index: int) -> tuple[float, Tensor, Tensor, Tensor]:
@@ -72,18 +61,13 @@ def log_posterior(y: Tensor, sigma: float, w: Tensor, m: Tensor, v: Tensor) -> t
 
 
 def noisy_points(sigma: float, w: Tensor, m: Tensor, v: Tensor, seed: int, n: int = 6) -> Tensor:
+    """Places x > 0 where the noisy density has its mass, (n,)."""
     z = torch.rand(n, generator=seeded(seed), dtype=f64) * 4 - 2
     return (m.mean() + z * (m.var(correction=0) + v.mean() + sigma**2).sqrt()).exp()
 
 
-def hermite(n: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights for the mean over N(0, 1) (Golub & Welsch 1969)."""
-    off = torch.arange(1, n, dtype=f64).sqrt()
-    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    return values, vectors[0] ** 2
-
-
 def agree(found: Tensor, wanted: Tensor, name: str, what: str, rtol: float, mistakes: dict[str, Tensor], tail: str = "") -> None:
+    """Compare entry by entry. Errors: WrongAnswer, with the usual mistake where one explains all entries."""
     close = lambda other: bool(((found - other).abs() <= rtol * other.abs().clamp_min(0.1 * float(other.abs().max()))).all())  # noqa: E731
     if close(wanted):
         return

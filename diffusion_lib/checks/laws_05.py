@@ -7,29 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from diffusion_lib.checks.compare import seeded, true_for_all
+from diffusion_lib.checks.typed import uniform
 
 f64 = torch.float64
-
-
-def uniform(seed: int, *bounds: tuple[float, float]) -> list[float]:
-    draws = torch.rand(len(bounds), generator=seeded(seed), dtype=f64).tolist()
-    return [low + (high - low) * u for (low, high), u in zip(bounds, draws, strict=True)]
-
-
-def numbers(value: object, like: Tensor, name: str) -> Tensor:
-    """A student's tensor in float64, of the shape of ``like``."""
-    value = torch.as_tensor(value).detach().to(f64)
-    true_for_all(value.shape == like.shape, f"{name} has shape {tuple(value.shape)}; expected {tuple(like.shape)}, that of x.")
-    true_for_all(value.isfinite(), f"{name} holds NaN or infinity: look for a division by zero or the logarithm of a negative number.")
-    return value
-
-
-def hermite(n: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights for the mean over N(0, 1) (Golub & Welsch 1969)."""
-    off = torch.arange(1, n, dtype=f64).sqrt()
-    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
-    return values, vectors[0] ** 2
 
 
 def growth(function, a: float, b: float) -> float:

@@ -35,6 +35,7 @@ def classes_under_null(labelled: Tensor, unlabelled: Tensor, share: float, drop:
 
 
 def which_pictures(mine: Tensor, labelled: Tensor, unlabelled: Tensor, share: float) -> str:
+    """Which pictures the student's shares are those of, as a hint."""
     if apart(mine, labelled) < 1e-3:
         return " Yours are the shares of the labelled pictures: the unlabelled ones come with the null label as well."
     if apart(mine, share * unlabelled + (1 - share) * labelled) < 1e-3:
@@ -43,6 +44,7 @@ def which_pictures(mine: Tensor, labelled: Tensor, unlabelled: Tensor, share: fl
 
 
 def list_of(values: Tensor) -> str:
+    """(K,) as text, three decimals."""
     return "(" + ", ".join(f"{v:.3f}" for v in values.tolist()) + ")"
 
 
@@ -90,6 +92,7 @@ class Once:
 
 
 def apart(a: Tensor, b: Tensor) -> float:
+    """Largest difference of two tensors; infinite where one is not finite."""
     gap = float((a - b).abs().max())
     return gap if math.isfinite(gap) else math.inf
 
@@ -144,6 +147,7 @@ LAWS = {
 
 
 def dose_is_right(answer, seed: int, kind: str) -> None:
+    """In four random settings the scale must give the variance that the law asks for. Errors: WrongAnswer."""
     generator = seeded(seed)
     for case in range(4):
         a, b = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
@@ -162,4 +166,5 @@ def dose_is_right(answer, seed: int, kind: str) -> None:
 
 
 def near(found: float, value: float, within: float = 0.12) -> bool:
+    """Whether a measured variance is the value, to a relative tolerance."""
     return abs(found / value - 1) < within

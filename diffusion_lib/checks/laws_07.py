@@ -17,6 +17,7 @@ from diffusion_lib.schedules import EDMSchedule
 
 
 def uniform(generator: torch.Generator, low: float, high: float) -> float:
+    """One draw in (low, high)."""
     return low + (high - low) * float(torch.rand((), generator=generator, dtype=torch.float64))
 
 

@@ -1,4 +1,4 @@
-"""Several values of known shapes: what judges ask of an answer before they look at its numbers."""
+"""What several judges of the coursework share: random settings, quadrature, and what they ask of an answer before they look at its numbers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffusion_lib.checks.compare import call, true_for_all
+from diffusion_lib.checks.compare import call, seeded, true_for_all
 from diffusion_lib.checks.core import OpenAnswer, WrongAnswer, is_open
 
 
@@ -33,3 +33,24 @@ def tensor(value: Any, shape: Sequence[int], what: str) -> Tensor:
         raise WrongAnswer(f"{what} has shape {tuple(found.shape)}; expected {tuple(shape)}.")
     true_for_all(found.isfinite(), f"{what} holds NaN or infinity.")
     return found
+
+
+def uniform(seed: int, *bounds: tuple[float, float]) -> list[float]:
+    """One draw in each of the (low, high)."""
+    draws = torch.rand(len(bounds), generator=seeded(seed), dtype=torch.float64).tolist()
+    return [low + (high - low) * u for (low, high), u in zip(bounds, draws, strict=True)]
+
+
+def numbers(value: Any, like: Tensor, name: str) -> Tensor:
+    """A student's tensor in float64, of the shape of ``like``. Errors: WrongAnswer for another shape, NaN or infinity."""
+    value = torch.as_tensor(value).detach().to(torch.float64)
+    true_for_all(value.shape == like.shape, f"{name} has shape {tuple(value.shape)}; expected {tuple(like.shape)}: one number for each entry of x.")
+    true_for_all(value.isfinite(), f"{name} holds NaN or infinity: look for a division by zero or the logarithm of a negative number.")
+    return value
+
+
+def hermite(n: int) -> tuple[Tensor, Tensor]:
+    """n nodes and weights, each (n,), for the mean over N(0, 1); exact for polynomials up to degree 2n - 1 (Golub & Welsch 1969)."""
+    off = torch.arange(1, n, dtype=torch.float64).sqrt()
+    values, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
+    return values, vectors[0] ** 2
