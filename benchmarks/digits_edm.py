@@ -15,20 +15,8 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from digit_runs import (
-    SIZE,
-    Store,
-    asked,
-    held_out_error,
-    kept,
-    mean_se,
-    measured,
-    options,
-    real_pictures,
-    rounded,
-    say,
-    start,
-)
+from digit_runs import SIZE, asked, held_out_error, kept, measured, real_pictures, start
+from study_runs import Store, mean_se, options, rounded, say
 from torch import Tensor, nn
 
 from diffusion_lib.checkpoints import available, denoiser_of, pretrained

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from digit_runs import SIZE, Store, asked, kept, mean_se, measured, options, real_pictures, rounded, say, start
+from digit_runs import SIZE, asked, kept, measured, real_pictures, start
+from study_runs import Store, mean_se, options, rounded, say
 from torch import Tensor, nn
 from torch.nn import functional as F
 

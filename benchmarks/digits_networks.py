@@ -12,19 +12,8 @@ from __future__ import annotations
 import time
 
 import torch
-from digit_runs import (
-    SIZE,
-    Store,
-    asked,
-    held_out_noise,
-    kept,
-    mean_se,
-    measured,
-    options,
-    real_pictures,
-    rounded,
-    start,
-)
+from digit_runs import SIZE, asked, held_out_noise, kept, measured, real_pictures, start
+from study_runs import Store, mean_se, options, rounded
 from torch import nn
 
 from diffusion_lib.data.digits import digits

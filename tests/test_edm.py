@@ -200,6 +200,15 @@ def test_log_levels_are_normal(schedule):
         assert abs(float((z < at).double().mean()) - share) < 4.5 * math.sqrt(share * (1 - share) / n)
 
 
+def test_stratified_log_levels_fill_every_interval():
+    """One level in each of n intervals of equal probability, in random order; the mean is then far less random."""
+    n, schedule = 200, CosineSchedule()
+    t = LogNormalLevels(schedule, 0.9, 0.85, stratified=True).sample(n, torch.Generator().manual_seed(0))[0]
+    unit = torch.special.ndtr((schedule.noise_level(t.double()).log() - 0.9) / 0.85)
+    assert torch.equal((unit * n).floor().sort().values, torch.arange(n, dtype=torch.float64))
+    assert not torch.equal(t, t.sort().values)
+
+
 def test_levels_above_the_schedule_become_its_highest(schedule):
     """Half of the draws, where the mean is the highest level itself."""
     n, top = 4000, -float(schedule.log_snr(torch.tensor(schedule.t_max, dtype=torch.float64)))

@@ -10,6 +10,7 @@ from diffusion_lib.nets import MLP, VAE, LinearVAE, RandomFourier, UNet, build, 
 from diffusion_lib.nets.attention import SelfAttention
 from diffusion_lib.nets.blocks import ResidualBlock
 from diffusion_lib.nets.embeddings import LabelEmbedding
+from diffusion_lib.nets.unet import places
 
 SMALL = dict(width=8, multipliers=(1, 2), blocks=1)
 NETS = [
@@ -226,6 +227,26 @@ def test_attention_does_not_know_where_a_pixel_is():
     shuffled = x.flatten(2)[:, :, order].view_as(x)
     expected = attention(x).flatten(2)[:, :, order].view_as(x)
     torch.testing.assert_close(attention(shuffled), expected, rtol=0, atol=1e-12)
+
+
+def test_coordinates_tell_places_apart_and_their_mirror_images():
+    """Far from the border a convolution sees the same wherever it looks; with coordinates the same patch gives another answer in another place."""
+    x = torch.zeros(1, 1, 32, 32, dtype=torch.float64)
+    x[..., 15:18, 11:14] = 1
+    for coordinates in (False, True):
+        torch.manual_seed(0)
+        net = perturb(UNet(**{**SMALL, "multipliers": (1,), "attention": ()}, coordinates=coordinates)).double()
+        there = net(x.roll(8, 3), 0.5).roll(-8, 3)
+        same = torch.allclose(there[..., 14:19, 10:15], net(x, 0.5)[..., 14:19, 10:15], rtol=0, atol=1e-9)
+        assert same != coordinates
+        assert net.config["coordinates"] is coordinates
+    where = places(x)[0]
+    assert where.shape == (14, 32, 32) and float(where.abs().max()) <= 1
+    across, down = where[:2]
+    assert torch.equal(across, -across.flip(1)) and torch.equal(down, -down.flip(0)) and torch.equal(across, down.T)
+    assert float(across[0, 0]) == -1 + 1 / 32 and float(down[-1, 0]) == 1 - 1 / 32
+    assert torch.allclose(where[2::4] ** 2 + where[4::4] ** 2, torch.ones(3, 32, 32, dtype=torch.float64))
+    assert torch.allclose(where[7], torch.sin(torch.pi * down))
 
 
 # --- labels

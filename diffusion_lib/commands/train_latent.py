@@ -21,7 +21,7 @@ from diffusion_lib.commands.latent import LatentModel, entry, measure, training_
 from diffusion_lib.data.shapes import MAX_WORDS, VOCABULARY, shapes
 from diffusion_lib.data.shapes import draw as draw_scenes
 from diffusion_lib.latents import LatentSpace
-from diffusion_lib.losses import DenoisingLoss, KLLoss, UniformTimes
+from diffusion_lib.losses import DenoisingLoss, KLLoss, LogNormalLevels
 from diffusion_lib.nets import CaptionedUNet, KLAutoencoder, parameter_count, psnr
 from diffusion_lib.nets.captioned import READS
 from diffusion_lib.schedules import CosineSchedule
@@ -36,29 +36,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of ``train-latent``."""
     parser.add_argument("--out", default="runs/shapes", help="where the models go (default runs/shapes)")
     parser.add_argument("--size", type=int, default=32, help="side of the pictures in pixels, a multiple of 8 (default 32)")
-    parser.add_argument("--pictures", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
+    parser.add_argument("--pictures", type=int, default=120_000, help="captioned pictures to train on (default 120000)")
     parser.add_argument("--counts", type=int, nargs="+", default=(1, 2, 3), help="how many things a picture may hold (default 1 2 3)")
     parser.add_argument("--autoencoder", help="use this trained autoencoder instead of training one")
-    parser.add_argument("--autoencoder-steps", type=int, default=3000)
+    parser.add_argument("--autoencoder-steps", type=int, default=6000, help="of 32 pictures each (default 6000)")
     parser.add_argument("--autoencoder-width", type=int, default=24, help="channels at full resolution (default 24)")
     parser.add_argument("--latent", type=int, default=4, help="channels of the latents (default 4)")
-    parser.add_argument("--beta", type=float, default=1e-4, help="weight of the autoencoder's KL (default 1e-4)")
-    parser.add_argument("--steps", type=int, default=5000, help="optimizer steps of the latent model")
+    parser.add_argument("--beta", type=float, default=5e-3, help="weight of the autoencoder's KL (default 5e-3)")
+    parser.add_argument("--steps", type=int, default=12_000, help="optimizer steps of the latent model (default 12000)")
     parser.add_argument("--width", type=int, default=64, help="channels of the U-Net at full resolution (default 64)")
     parser.add_argument("--blocks", type=int, nargs="+", default=(1, 1), help="residual blocks of its two levels (default 1 1)")
     parser.add_argument("--text-width", type=int, default=128)
     parser.add_argument("--reads", choices=READS, default="both", help="what of the caption reaches the U-Net (default both)")
     parser.add_argument("--position-scale", type=float, default=1.0, help="of the text encoder's position embedding; 0.02 breaks binding")
     parser.add_argument("--no-scale", action="store_true", help="leave the latents as they come: a failure to look at")
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--lr", type=float, default=1e-3)
+    parser.add_argument("--levels", type=float, nargs=2, default=(1.1, 1.0), metavar=("MEAN", "STD"),
+                        help="train at noise levels whose logarithm is normal with these (default 1.1 1): where captions decide most")
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--lr", type=float, default=1.5e-3)
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--label-dropout", type=float, default=0.1, help="share of captions dropped, for guidance (default 0.1)")
     parser.add_argument("--guidance", type=float, default=2.0, help="guidance scale that the card recommends (default 2)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
+    parser.add_argument("--precision", choices=PRECISIONS, default="auto",
+                        help="default auto: float32 for the autoencoder, and for the latent model whatever is faster here")
     parser.add_argument("--device", help="cpu, cuda, ... (default: what accelerate finds)")
-    parser.add_argument("--every", type=int, default=250, help="steps between checkpoints (default 250)")
+    parser.add_argument("--every", type=int, default=1000, help="steps between checkpoints (default 1000)")
     parser.add_argument("--fresh", action="store_true", help="start anew even if OUT can be resumed")
     parser.add_argument("--evaluate", action="store_true", help="measure the result and write the metrics into its card")
     parser.add_argument("--progress", action="store_true", help="show the bar even where stderr is no terminal")
@@ -89,8 +92,9 @@ def train_autoencoder(options: argparse.Namespace, scenes: list, path: Path) -> 
         return load(path)[0]
     torch.manual_seed(options.seed)
     net = KLAutoencoder(3, options.latent, options.autoencoder_width)
-    batches = Batches(torch.cat(list(pictures(scenes[:20_000], options.size))), batch_size=64, seed=options.seed)
-    done = fit(options, net, KLLoss(options.beta), batches, options.autoencoder_steps, "autoencoder", lr=2e-3)
+    batches = Batches(torch.cat(list(pictures(scenes[:20_000], options.size))), batch_size=32, seed=options.seed)
+    precision = "fp32" if options.precision == "auto" else options.precision    # bf16 would round away its last decibels
+    done = fit(options, net, KLLoss(options.beta), batches, options.autoencoder_steps, "autoencoder", lr=2e-3, precision=precision)
     held_out = shapes("test", options.size)[0][:1000]
     with torch.no_grad():
         quality = float(psnr(held_out, done.ema.cpu().decode(done.ema.latents(held_out))).mean())
@@ -112,14 +116,15 @@ def train_prior(options: argparse.Namespace, space: LatentSpace, scenes: list, t
     with torch.no_grad():
         latents = torch.cat([space.encode(x) for x in pictures(scenes, options.size)])          # (N, c, h, w)
     schedule = CosineSchedule()
-    loss = DenoisingLoss(schedule, "v", times=UniformTimes(t_max=schedule.t_max, stratified=True), label_dropout=options.label_dropout)
+    loss = DenoisingLoss(schedule, "v", times=LogNormalLevels(schedule, *options.levels, stratified=True), label_dropout=options.label_dropout)
     batches = Batches(latents, batch_size=options.batch_size, seed=options.seed, tokens=net.tokenizer(texts))
     print(f"{len(latents)} latents {tuple(latents.shape[1:])}, standard deviation {float(latents.std()):.3f}; {parameter_count(net):,} parameters, "
           f"{options.steps} steps", file=sys.stderr)
-    done = fit(options, net, loss, batches, options.steps, "latent", lr=options.lr)
+    done = fit(options, net, loss, batches, options.steps, "latent", lr=options.lr, precision=options.precision)
     card = {
         "data": {"name": "shapes", "pictures": len(latents), "size": options.size, "counts": list(options.counts)},
-        "shape": list(latents.shape[1:]), "schedule": schedule.config, "target": "v", "clip": None, "guidance": options.guidance,
+        "shape": list(latents.shape[1:]), "schedule": schedule.config, "target": "v", "levels": list(options.levels),
+        "clip": None, "guidance": options.guidance,
         "latents": entry(space, autoencoder),
         **facts(options, done, batches), "metrics": {"loss_last_tenth": tail(done)},
     }
@@ -140,11 +145,11 @@ def beside(autoencoder: Path, out: Path) -> Path:
     return own
 
 
-def fit(options: argparse.Namespace, net: nn.Module, loss, batches: Batches, steps: int, name: str, *, lr: float) -> Trained:
+def fit(options: argparse.Namespace, net: nn.Module, loss, batches: Batches, steps: int, name: str, *, lr: float, precision: str) -> Trained:
     """`train` with what both models share: resumable in OUT/name, warm-up, a cool-down over the last half."""
     folder = Path(options.out) / name
     return train(net, loss, batches, steps=steps, lr=lr, ema=options.ema, warmup=100, cooldown=0.5, seed=options.seed, device=options.device,
-                 precision=options.precision, checkpoint=folder, every=options.every, resume=not options.fresh, log=folder / "log.jsonl",
+                 precision=precision, checkpoint=folder, every=options.every, resume=not options.fresh, log=folder / "log.jsonl",
                  progress="always" if options.progress else True)
 
 

@@ -71,7 +71,7 @@ def cross_entropy(
     times: with t_min > 0 and t_max. draw: (t, weight, eps) instead of drawing here. Book (8.15), (8.16). Vahdat et al. 2021, theorem 1.
     """
     if not getattr(times, "t_min", 0) > 0:
-        raise ValueError("times starts at t = 0, where the cross-entropy is infinite; expected t_min > 0, such as UniformTimes(t_min=1e-3).")
+        raise ValueError("times starts at t = 0, where the integral is infinite; expected t_min > 0, such as UniformTimes(t_min=1e-3).")
     check_tensor("z0", z0)
     t, weight, eps = draw_times(times, z0, generator) if draw is None else draw
     error = (denoiser(diffuse(z0, eps, t, schedule), t) - z0).square().flatten(1).sum(1)           # (B,)

@@ -80,15 +80,22 @@ class LogNormalLevels:
     """Times whose noise level is log-normal, log(sigma/alpha) ~ N(mean, std^2): where EDM trains; all weights 1.
 
     mean, std: of the logarithm of the level, std > 0; EDM's for pictures are -1.2 and 1.2. A level above the schedule's highest becomes that.
+    stratified: one draw in each of n intervals of equal probability, as :class:`UniformTimes` does.
     Book (7.11). Karras et al. 2022, Table 1 and Sec. 5. ValueError for a bad std.
     """
 
-    def __init__(self, schedule: Schedule, mean: float = -1.2, std: float = 1.2):
-        self.schedule, self.mean, self.std = schedule, check_number("mean", mean), check_positive("std", std)
+    def __init__(self, schedule: Schedule, mean: float = -1.2, std: float = 1.2, stratified: bool = False):
+        self.schedule, self.mean, self.std, self.stratified = schedule, check_number("mean", mean), check_positive("std", std), stratified
         self.t_max = torch.tensor(schedule.t_max, dtype=torch.float64)
 
     def sample(self, n: int, generator: torch.Generator | None = None, device=None) -> tuple[Tensor, Tensor]:
-        log_level = self.mean + self.std * noise.randn((n,), generator, dtype=torch.float64).cpu()
+        if self.stratified:
+            unit = noise.rand((n,), generator, dtype=torch.float64)
+            cell = torch.randperm(n, generator=generator, device=unit.device)
+            normal = torch.special.ndtri(((cell + unit) / n).clamp(1e-9, 1 - 1e-9)).cpu()
+        else:
+            normal = noise.randn((n,), generator, dtype=torch.float64).cpu()
+        log_level = self.mean + self.std * normal
         log_level = log_level.clamp(max=-float(self.schedule.log_snr(self.t_max)))
         t = self.schedule.time_of_log_snr(-log_level).clamp(SMALLEST_TIME, self.schedule.t_max).float()
         return t.to(device), torch.ones_like(t).to(device)

@@ -44,6 +44,7 @@ class CaptionedUNet(nn.Module):
         reads: str = "both",
         dropout: float = 0.0,
         time_range: tuple[float, float] = (0.0, 1.0),
+        coordinates: bool = True,
     ):
         super().__init__()
         check_choice("reads", reads, READS)
@@ -52,13 +53,13 @@ class CaptionedUNet(nn.Module):
             words=self.tokenizer.words, length=length, channels=channels, width=width, multipliers=list(multipliers),
             blocks=blocks if isinstance(blocks, int) else list(blocks), attention=list(attention), cross_attention=list(cross_attention),
             text_width=text_width, text_layers=text_layers, position_scale=position_scale, reads=reads, dropout=dropout,
-            time_range=list(time_range),
+            time_range=list(time_range), coordinates=coordinates,
         )
         heads = max(h for h in (4, 2, 1) if text_width % h == 0)
         self.text = None if reads == "nothing" else TextEncoder(len(self.tokenizer), length, text_width, text_layers, heads, position_scale)
         self.unet = UNet(
             channels, width, multipliers, blocks, attention, dropout=dropout, time_range=time_range,
-            cross_attention=cross_attention if reads in ("both", "words") else (),
+            coordinates=coordinates, cross_attention=cross_attention if reads in ("both", "words") else (),
             context=text_width if reads in ("both", "words") else None, pooled=text_width if reads in ("both", "pooled") else None,
         )
         self.channels = channels

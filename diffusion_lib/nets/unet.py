@@ -20,6 +20,9 @@ from diffusion_lib.nets.blocks import ResidualBlock, group_norm, zeroed
 from diffusion_lib.nets.embeddings import Conditioning
 from diffusion_lib.validate import check_count, check_tensor
 
+WAVES = 3               # frequencies in `places`
+PLACES = 2 + 4 * WAVES  # its channels
+
 
 class Stage(nn.Module):
     """The residual blocks of one resolution, each followed by attention to pixels and to words where asked for."""
@@ -66,6 +69,9 @@ class UNet(nn.Module):
         cross_attention: the levels whose blocks are followed by attention to word vectors, which ``forward`` is then given.
         context: width of the word vectors, needed with ``cross_attention``.
         pooled: width of one more vector a sample that is mapped to the conditioning vector and added, or None.
+        coordinates: tell each level where its pixels lie: a linear map of `places` is added to its input, on the way down and up. Convolutions
+            and attention treat all places alike, and learn where "left" is from the zeros around the picture alone; captions that name
+            places need more. Liu et al. 2018 (coordinates as channels); Vaswani et al. 2017, section 3.5 (as sines and cosines).
 
     The output layer starts at zero, so an untrained network predicts 0. H and W are multiples of ``2 ** (levels - 1)``.
 
@@ -88,6 +94,7 @@ class UNet(nn.Module):
         cross_attention: Sequence[int] = (),
         context: int | None = None,
         pooled: int | None = None,
+        coordinates: bool = False,
     ):
         super().__init__()
         levels = len(multipliers)
@@ -101,7 +108,7 @@ class UNet(nn.Module):
             channels=channels, width=width, multipliers=list(multipliers),
             blocks=blocks if isinstance(blocks, int) else counts, attention=list(attention), classes=classes,
             learned_variance=learned_variance, dropout=dropout, adaptive_norm=adaptive_norm, time_range=list(time_range),
-            cross_attention=list(cross_attention), context=context, pooled=pooled,
+            cross_attention=list(cross_attention), context=context, pooled=pooled, coordinates=coordinates,
         )
         self.channels, self.multiple, self.null_label = channels, 2 ** (levels - 1), classes
         widths = [width * m for m in multipliers]
@@ -110,6 +117,7 @@ class UNet(nn.Module):
         self.pooled = None if pooled is None else nn.Linear(check_count("pooled", pooled), condition)
         self.reads = bool(read)
         self.stem = nn.Conv2d(channels, widths[0], 3, padding=1)
+        self.where = nn.ModuleList(nn.Conv2d(PLACES, w, 1) for w in (widths + widths if coordinates else []))      # down, then up
         self.down = nn.ModuleList(
             Stage(w, w, n, condition, level in attend, context if level in read else None, dropout, adaptive_norm)
             for level, (w, n) in enumerate(zip(widths, counts, strict=True))
@@ -162,13 +170,16 @@ class UNet(nn.Module):
         h = self.stem(x).contiguous(memory_format=torch.channels_last)              # (B, width, H, W)
         skips = []
         for level, stage in enumerate(self.down):
-            h = stage(h, condition, context, mask)
+            h = stage(h + self.where[level](places(h)) if self.where else h, condition, context, mask)
             if level < len(self.shrink):
                 skips.append(h)
                 h = self.shrink[level](h)                                           # (B, C_{l+1}, H / 2, W / 2)
         for level in reversed(range(len(self.up))):
             if level < len(self.grow):
                 h = F.interpolate(self.grow[level](h), scale_factor=2, mode="nearest")
+            if self.where:
+                h = h + self.where[len(self.down) + level](places(h))
+            if level < len(self.grow):
                 h = torch.cat([h, skips[level]], dim=1)                             # (B, 2 C_l, H, W)
             h = self.up[level](h, condition, context, mask)
         return self.head(F.silu(self.norm(h))).contiguous()                         # (B, C or 2C, H, W)
@@ -185,6 +196,18 @@ class UNet(nn.Module):
                 f"x has pictures of {x.shape[2]}x{x.shape[3]} pixels; expected multiples of {self.multiple}, since this network "
                 f"halves the resolution {self.multiple.bit_length() - 1} times: pad or resize them, or use fewer multipliers."
             )
+
+
+def places(x: Tensor) -> Tensor:
+    """Where the pixels of x (B, C, H, W) lie: (1, 14, H, W).
+
+    Channels: across and down, each in (-1, 1), from the middle of the first pixel to that of the last; then sine and cosine of pi/2, pi and
+    3 pi/2 times both. So sums of a few channels are high in one part of the picture and low in the others.
+    """
+    across, down = ((2 * torch.arange(n, dtype=x.dtype, device=x.device) + 1) / n - 1 for n in (x.shape[3], x.shape[2]))
+    plain = torch.stack(torch.broadcast_tensors(across, down[:, None]))                          # (2, H, W)
+    waves = [wave(torch.pi / 2 * k * plain) for k in range(1, WAVES + 1) for wave in (torch.sin, torch.cos)]
+    return torch.cat([plain, *waves])[None]
 
 
 def _levels(name: str, given: Sequence[int], levels: int) -> set[int]:

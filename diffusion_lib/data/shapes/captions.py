@@ -176,11 +176,11 @@ def _write(scene: Scene, u: Iterator[float], complete: float) -> str:
     groups = _grouped([_group(thing, leave_out) for thing in things])
     single = [thing for thing in things if next(g for g in groups if g.fits(thing)).number == 1]
     kind, opening = next(u), next(u)
-    if len(things) <= 2 and len(groups) == len(things) and kind < (0.5 if len(things) == 1 else 0.15):
+    if len(things) <= 2 and len(groups) == len(things) and kind < (0.5 if len(things) == 1 else 0.35):
         places = [[name for name, depth in POSITIONS.items() if depth(thing) > INSIDE] for thing in things]
         text = _join([_phrase(_group(thing, leave_out, p[int(next(u) * len(p))] if p else None), u)
                       for thing, p in zip(things, places, strict=True)], u)
-    elif len(single) >= 2 and kind < 0.7:
+    elif len(single) >= 2 and kind < 0.85:
         a, b = single[:2]
         true = [name for name, beyond in RELATIONS.items() if beyond(a, b) > CLEARLY]
         phrases = [_phrase(_group(thing, leave_out), u) for thing in single]

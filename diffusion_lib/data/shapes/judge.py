@@ -8,7 +8,8 @@
    of free strength would also fit a bump without an edge, or a blurred star as a circle; so a pale shape is refused.)
 4. "Not readable" is a picture with a misfit, a radius or colour between the named ones, a thing that reaches over the border, or one that is
    not given back when what was read is drawn again: so noise, blobs and half-drawn shapes. A square on its tip, which at this size is near a
-   circle, is fitted too, so as to be refused.
+   circle, is fitted too, so as to be refused; but it must fit far better than any shape of the world, or every small cross with soft edges
+   would be taken for one.
 
     python -m diffusion_lib.data.shapes.study
 
@@ -29,16 +30,17 @@ from diffusion_lib.data.shapes.draw import AREA, coverage
 from diffusion_lib.data.shapes.world import COLOURS, MOST, SHAPES, SIZES, Scene, Thing
 from diffusion_lib.validate import check_finite, check_tensor
 
-LEAST_SIZE = 24             # pixels a side
+LEAST_SIZE = 30             # pixels a side: below, two things at the least distance can touch
 CORE = 0.5                  # least coverage of a core pixel
-SPECK = 6 / 1024            # least core area of a thing, in picture areas (the smallest thing, a small triangle or star, has 19 / 1024)
+SPECK = 6 / 1024            # least core area of a thing, in picture areas (the smallest thing, a small triangle or star, has 26 / 1024)
 OFF_COLOUR = 0.6            # most distance of a thing's colour from the named one, in [-1, 1] units (two colours are 1.3 apart or more)
-OFF_SIZE = 1.2              # most factor between the fitted radius and the named size's (small : large = 1 : 1.58)
+OFF_SIZE = 1.2              # most factor between the fitted radius and the named size's (small : large = 1 : 1.5)
 OVER = 1 / 32               # most by which a thing's circle may reach over the border (in a scene it keeps 1 / 32 inside)
 MISFIT = 0.18               # most |coverage - template|, averaged over neighbours first, in units of the template's area
 UNEXPLAINED = 0.4           # most |picture - drawn again|, averaged over neighbours first, anywhere
 FITTED = (*SHAPES, "diamond")
 TRIED = 3                   # shapes that are fitted: the nearest at the moments' place
+DIAMOND = 3                 # how many times smaller a diamond's sum of squares must be than any other shape's (a true one's: 4.5 or more)
 STEPS = 3                   # of Gauss-Newton
 NUDGE = 0.2                 # of a pixel, for the slope of a template
 
@@ -58,7 +60,7 @@ class Reading:
 
 
 def read(pictures: Tensor, batch: int = 256) -> list[Reading]:
-    """Read pictures (N, 3, H, H) in [-1, 1], H >= 24: one `Reading` each. Values outside [-1, 1] are clamped.
+    """Read pictures (N, 3, H, H) in [-1, 1], H >= 30: one `Reading` each. Values outside [-1, 1] are clamped.
 
     The places (x, y) of the things are measured, not rounded; colours, shapes and sizes are the nearest named ones.
     batch: pictures read at a time
@@ -212,6 +214,7 @@ def fit_shapes(cover: Tensor, own: Tensor, others: Tensor) -> Fit:
         mine = likely[:, k].nonzero()[:, 0]
         if len(mine):
             place[mine, k], squares[mine, k] = _gauss_newton(name, window[mine], x[mine], y[mine], place[mine, k], size)
+    squares[:, FITTED.index("diamond")] *= DIAMOND
     shape = squares.argmin(1)
     place = place[torch.arange(len(shape)), shape]
     drawn = torch.zeros_like(cover)

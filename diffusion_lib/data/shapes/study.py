@@ -185,7 +185,7 @@ def study(pictures: int = 2000, seed: int = 0) -> list[dict[str, float | str | N
         scenes = sample_scenes(pictures, split="all", counts=(things,), generator=generator)
         clean = draw(scenes)
         add("clean", None, things, clean, scenes)
-        for size in (24, 64):
+        for size in (30, 64):
             add("clean", None, things, draw(scenes[:pictures // 4], size), scenes[:pictures // 4])
         for sd in (0.5, 0.7, 1.0):
             add("blurred", sd, things, blurred(clean, sd), scenes)

@@ -25,9 +25,9 @@ COLOURS: dict[str, tuple[float, float, float]] = {
     "purple": (0.65, -0.8, 0.75), "cyan": (-0.75, 0.75, 0.85), "white": (0.95, 0.95, 0.95), "black": (-0.95, -0.95, -0.95),
 }
 SHAPES = ("circle", "square", "triangle", "star", "cross", "ring")
-SIZES = {"small": 0.12, "large": 0.19}                                  # radius of the circle around the shape, in picture widths
+SIZES = {"small": 0.14, "large": 0.21}                                  # radius of the circle around the shape, in picture widths
 MOST = 3                                                                # things in a scene
-GAP = 0.05                                                              # least distance between two of those circles
+GAP = 0.04                                                              # least distance between two of those circles
 MARGIN = 1 / 32                                                         # least distance of a circle from the border
 SPLITS = ("seen", "unseen", "unseen_pair", "unseen_size", "all")
 TWINS = 0.25                                                            # share of scenes of two or three with equal things: "three red circles"
