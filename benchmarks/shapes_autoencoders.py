@@ -2,7 +2,7 @@
 
     OMP_NUM_THREADS=1 python benchmarks/shapes_autoencoders.py
 
-All are trained on the same pictures in the same order, for a third of the shipped autoencoder's steps. Rate, error and the judge's accuracy are
+All are trained on the same pictures in the same order, for two fifths of the shipped autoencoder's steps. Rate, error and the judge's accuracy are
 those of held-out pictures; the KL autoencoders are measured at one draw of z, for which the rate is a rate.
 """
 

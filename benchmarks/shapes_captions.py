@@ -4,7 +4,8 @@
     OMP_NUM_THREADS=1 python benchmarks/shapes_captions.py --parts guidance
 
 Ablations: train-latent's recipe with one thing changed a row, all on the latents of the shipped autoencoder, with the same pictures in the same
-order, for a sixth of the shipped model's steps. Guidance: the shipped model at several scales. Captions are those of held-out scenes.
+order: 128,000 of 60,000 different ones in batches of 32, a sixth of what the shipped model saw. Guidance: the shipped model at several scales.
+Captions are those of held-out scenes.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ def test_one_command_writes_two_models_whose_cards_belong_together(model):
     autoencoder, its = load(f"{model}-autoencoder")
     assert card["latents"]["autoencoder"] == "shapes-autoencoder" and card["latents"]["autoencoder_sha256"] == its["sha256"]
     assert card["shape"] == [4, 8, 8] and its["shape"] == [3, 32, 32] and "psnr" in its["metrics"] and card["latents"]["scale"] > 0
+    assert card["levels"] == [1.1, 1.0]
     assert card["command"].startswith("python") and card["parameters"] > 0 and net.config["words"][0] == card["config"]["words"][0]
     assert {p.name for p in model.iterdir()} == {"autoencoder", "latent"}
     space = open_latent(str(model)).space
@@ -109,6 +110,7 @@ def test_an_ablation_takes_the_autoencoder_it_is_given(model, tmp_path):
     (["sample", "{model}", "--prompt", "a circle", "--steps", "0"], "steps=0"),
     (["train-latent", "--pictures", "1", "--out", "{tmp}/x"], "--pictures=1"),
     (["train-latent", "--autoencoder", "{tmp}/none", "--out", "{tmp}/x"], "No weights at"),
+    (["train-latent", "--levels", "1", "0", "--out", "{tmp}/x"], "std=0.0"),
 ])
 def test_each_mistake_gets_one_sentence(model, tmp_path, capsys, arguments, sentence):
     assert main([argument.format(model=model, tmp=tmp_path) for argument in arguments]) == 2

@@ -70,6 +70,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train both, save, and say where."""
     check_count("--pictures", options.pictures, least=2)
+    LogNormalLevels(CosineSchedule(), *options.levels)                         # levels that make no sense are refused before anything is drawn
     given = load(options.autoencoder)[0] if options.autoencoder else None     # a wrong path is refused before anything is drawn
     scenes, texts = training_set(options.seed, options.pictures, tuple(options.counts))
     path = Path(options.autoencoder) if options.autoencoder else Path(f"{options.out}-autoencoder")

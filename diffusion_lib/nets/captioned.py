@@ -21,6 +21,7 @@ class CaptionedUNet(nn.Module):
         length: most tokens in a caption, START included.
         channels, width, multipliers, blocks, attention, dropout, time_range: of the U-Net, see :class:`UNet`.
         cross_attention: the U-Net's levels that look at the words.
+        coordinates: tell each level where its pixels lie, see :class:`UNet`; without it "left of" stays at chance for long. Book 8.8.
         text_width, text_layers, position_scale: of the text encoder, see :class:`TextEncoder`.
         reads: what of the caption reaches the U-Net. "both": cross-attention to the words, and their mean added to the time's vector;
             "words", "pooled": only one of the two; "nothing": neither, and tokens are ignored.
